@@ -1,0 +1,287 @@
+"""Sizes and hyper-parameters: frozen dataclasses, checked at birth, and the presets `tiny`, `small`, `paper`.
+
+The letters after a number tell how surely it is known: [P] stated in the paper, [C] read in public inference code for the
+released checkpoint, [A] read in Audio-MAE's public code, [R] recalled from the paper by readers, [O] our own choice.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ValueError(sentence)
+
+
+def _divides(part: int, whole: int, what: str) -> None:
+    _require(part > 0 and whole > 0 and whole % part == 0, f"{what}: {whole} is not a multiple of {part}; choose sizes that divide.")
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """From a waveform to the tokens of its log-mel spectrogram."""
+
+    seconds: float = 10.0  # length of the window [P]
+    frames: int = 1024  # frames of the spectrogram, padded or cut to this [P]
+    mel_bins: int = 128  # mel bands [P]
+    patch_frames: int = 16  # pt [P]
+    patch_bins: int = 16  # pf [P]
+    mean: float = -4.2677393  # of AudioSet's log-mel values [C]
+    std: float = 4.5689974  # likewise; the spectrogram is (log-mel − mean) / (2 · std) [C]
+
+    def __post_init__(self):
+        _require(self.seconds >= 0.025, f"audio.seconds is {self.seconds}; one frame needs 0.025 s of sound or more.")
+        _require(self.std > 0, f"audio.std is {self.std}; it must be above 0.")
+        _divides(self.patch_frames, self.frames, "audio.frames and audio.patch_frames")
+        _divides(self.patch_bins, self.mel_bins, "audio.mel_bins and audio.patch_bins")
+
+    @property
+    def samples(self) -> int:
+        """Samples of the window."""
+        return round(self.seconds * SAMPLE_RATE)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along (time, frequency)."""
+        return self.frames // self.patch_frames, self.mel_bins // self.patch_bins
+
+    @property
+    def tokens(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in one patch."""
+        return self.patch_frames * self.patch_bins
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """From frames to the tokens of a clip."""
+
+    seconds: float = 4.0  # length of the window [C]
+    frames: int = 8  # frames taken from it, at the middle of equal intervals [C: 8; middle: O]
+    height: int = 224  # pixels [C]
+    width: int = 224  # pixels [C]
+    patch_frames: int = 2  # pt [P]
+    patch_height: int = 16  # ph [P]
+    patch_width: int = 16  # pw [P]
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, per colour [C]
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # likewise [C]
+
+    def __post_init__(self):
+        _require(self.seconds > 0, f"video.seconds is {self.seconds}; it must be above 0.")
+        _require(all(s > 0 for s in self.std), f"video.std is {self.std}; every number must be above 0.")
+        _divides(self.patch_frames, self.frames, "video.frames and video.patch_frames")
+        _divides(self.patch_height, self.height, "video.height and video.patch_height")
+        _divides(self.patch_width, self.width, "video.width and video.patch_width")
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second that the model sees."""
+        return self.frames / self.seconds
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Patches along (time, height, width)."""
+        return self.frames // self.patch_frames, self.height // self.patch_height, self.width // self.patch_width
+
+    @property
+    def tokens(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in one patch, colours included."""
+        return self.patch_frames * self.patch_height * self.patch_width * 3
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """A stack of pre-norm blocks."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0  # hidden width of the MLP over the width
+
+    def __post_init__(self):
+        _require(self.depth >= 0, f"depth is {self.depth}; it must be 0 or more.")
+        _divides(self.heads, self.width, "width and heads")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shape of a model's weights and how its input is made. The defaults are the paper's."""
+
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
+    encoder: TransformerConfig = field(default_factory=TransformerConfig)  # one such stack per modality [P]
+    fusion_depth: int = 2  # joint blocks over both modalities, as wide as the encoder [P]
+    decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]
+    projection: int | None = None  # width of the MLP heads before InfoNCE; None: no head [O]
+    target: Literal["normalised", "raw"] = "normalised"  # patches to predict: each with mean 0 and variance 1, or as they are [R, A]
+    predict_statistics: bool = False  # also predict each hidden patch's mean and std, so that pictures need not borrow them [O]
+
+    def __post_init__(self):
+        _require(self.fusion_depth >= 0, f"fusion_depth is {self.fusion_depth}; it must be 0 or more.")
+        _require(self.projection is None or self.projection > 0, f"projection is {self.projection}; give a width above 0, or None.")
+        _require(
+            self.target == "normalised" or not self.predict_statistics,
+            "predict_statistics needs target='normalised': raw patches already hold their mean and std.",
+        )
+
+    @property
+    def fusion(self) -> TransformerConfig:
+        """The fusion's blocks: as wide as the encoder."""
+        return dataclasses.replace(self.encoder, depth=self.fusion_depth)
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What stage 1 hides, and how its losses are weighted: L = L_raw + alpha · L_inter + beta · L_intra."""
+
+    audio_ratio: float = 0.8  # share of the audio tokens that is hidden [R, A]
+    video_ratio: float = 0.8  # share of the video tokens that is hidden [R]
+    alpha: float = 0.1  # weight of inter-modal InfoNCE [R]
+    beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
+    tau_inter: float = 0.1  # temperature between modalities [R]
+    tau_intra: float = 1.0  # temperature within a modality [R]
+    score_padding: bool = True  # count wholly padded patches in the reconstruction loss, as the paper does
+
+    def __post_init__(self):
+        for name in ("audio_ratio", "video_ratio"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+        for name in ("alpha", "beta"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; a weight must be 0 or more.")
+        for name in ("tau_inter", "tau_intra"):
+            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; a temperature must be above 0.")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Changes made to a training clip, never to an evaluation clip."""
+
+    roll: bool = True  # roll the waveform in time by a random amount [A]
+    magnitude: bool = True  # scale the waveform by 0.5 to 1.5 [A: that it is done; numbers O]
+    crop: tuple[float, float] = (0.5, 1.0)  # smallest and largest share of the picture that the random crop keeps [R; numbers O]
+    flip: bool = True  # mirror left and right in half of the clips [R]
+
+    def __post_init__(self):
+        low, high = self.crop
+        _require(0 < low <= high <= 1, f"augment.crop is {self.crop}; it must be two shares with 0 < smallest <= largest <= 1.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the optimiser steps."""
+
+    steps: int = 78_125  # 20 epochs of 2 M clips in batches of 512 [R]
+    batch: int = 512  # clips a step, over all processes and accumulation rounds [R, A]
+    accumulate: int = 1  # rounds of forward and backward in one step; InfoNCE sees batch / accumulate clips
+    base_lr: float = 2e-4  # for a batch of 256; the rate used is base_lr · batch / 256 [R, A]
+    warmup: float = 0.2  # share of the steps that the rate rises linearly [R, A: 4 of 20 epochs]
+    weight_decay: float = 1e-5  # on matrices only [R]
+    betas: tuple[float, float] = (0.9, 0.95)  # AdamW's [R, A]
+    clip_norm: float = 3.0  # largest norm of the gradient [O]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"  # as Lightning Fabric names it
+    evaluate_every: int = 200  # steps between two looks at held-out clips
+    save_every: int = 200  # steps between two checkpoints
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "accumulate", "evaluate_every", "save_every"):
+            _require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; it must be 1 or more.")
+        _require(0 <= self.warmup <= 1, f"train.warmup is {self.warmup}; it must lie between 0 and 1.")
+        _require(self.base_lr > 0, f"train.base_lr is {self.base_lr}; it must be above 0.")
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate after warm-up: the base rate scaled linearly with the batch."""
+        return self.base_lr * self.batch / 256
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: the model, its objective, its training."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def to_dict(config: Any) -> dict:
+    """A config as plain dicts, lists and numbers, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind: type, values: dict) -> Any:
+    """The inverse of `to_dict`: a `kind` (a config dataclass) with its nested configs as dataclasses, checked again.
+
+    Raises ValueError that names a field that does not exist, or whose value is of the wrong kind or out of range.
+    """
+    import dacite  # here and not at the top: most users of this file never read a config back
+
+    try:
+        return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple], check_types=True))
+    except dacite.DaciteError as error:
+        raise ValueError(f"This is no {kind.__name__}: {error}. Was it written by another version of mavil_edu?") from error
+
+
+def tiny() -> Config:
+    """About 1 M parameters: learns on generated clips in minutes on two CPU cores [O]."""
+    return Config(
+        model=ModelConfig(
+            audio=AudioConfig(seconds=2.56, frames=256, patch_frames=32),
+            video=VideoConfig(seconds=2.56, height=32, width=32, patch_height=8, patch_width=8),
+            encoder=TransformerConfig(width=96, depth=3, heads=3),
+            decoder=TransformerConfig(width=64, depth=2, heads=2),
+            projection=96,
+            predict_statistics=True,
+        ),
+        objective=ObjectiveConfig(score_padding=False),
+        train=TrainConfig(
+            steps=1000,
+            batch=64,
+            base_lr=8e-3,
+            warmup=0.1,
+            weight_decay=0.05,
+            augment=AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=True),
+        ),
+    )
+
+
+def small() -> Config:
+    """About 20 M parameters: for one GPU, or a night of CPU [O]; not yet tuned."""
+    return Config(
+        model=ModelConfig(
+            audio=AudioConfig(seconds=2.56, frames=256),
+            video=VideoConfig(seconds=2.56, height=64, width=64, patch_height=8, patch_width=8),
+            encoder=TransformerConfig(width=288, depth=8, heads=6),
+            decoder=TransformerConfig(width=192, depth=4, heads=6),
+            projection=288,
+            predict_statistics=True,
+        ),
+        objective=ObjectiveConfig(score_padding=False),
+        train=TrainConfig(
+            steps=20_000,
+            batch=128,
+            base_lr=1e-3,
+            warmup=0.1,
+            weight_decay=0.05,
+            augment=AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=True),
+        ),
+    )
+
+
+def paper() -> Config:
+    """The paper's ViT-B, with its recipe: two encoders of 86 M parameters, 512 and 784 tokens, for many GPUs."""
+    return Config()
+
+
+PRESETS = {"tiny": tiny, "small": small, "paper": paper}

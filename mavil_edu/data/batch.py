@@ -1,0 +1,91 @@
+"""What a data set hands to a model: samples, batches, and the inputs that the front ends make of them."""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from mavil_edu import audio, video
+from mavil_edu.config import AugmentConfig, ModelConfig
+
+
+class Sample(NamedTuple):
+    """One window of one clip, before the front ends."""
+
+    waveform: Tensor  # (samples,) float32 in [-1, 1], 16 kHz
+    heard: Tensor  # (2,) long: the samples [start, stop) that hold sound; the rest is padding
+    frames: Tensor  # (t, height, width, 3) uint8, of the model's size
+    seen: Tensor  # (t,) bool: False where a frame is padding
+
+
+class Skipped(NamedTuple):
+    """A clip that gave no sample, and why."""
+
+    path: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """Samples stacked along a first axis b."""
+
+    waveform: Tensor
+    heard: Tensor
+    frames: Tensor
+    seen: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(field.to(device, non_blocking=True) for field in self))
+
+
+class Inputs(NamedTuple):
+    """A batch as the model takes it, and which of its patches hold content (not padding only)."""
+
+    audio: Tensor  # (b, 1, frames, mel bins) normalised log-mel
+    video: Tensor  # (b, 3, frames, height, width) normalised
+    audio_content: Tensor  # (b, audio tokens) bool
+    video_content: Tensor  # (b, video tokens) bool
+
+
+class Clips(Protocol):
+    """A data set: numbered clips, each of which can be drawn anew."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
+        """A random, augmented window of clip `index`; without a generator its middle window, unchanged: for evaluation."""
+        ...
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stacks samples."""
+    return Batch(*(torch.stack(field) for field in zip(*samples, strict=True)))
+
+
+def augment_sample(sample: Sample, model: ModelConfig, augment: AugmentConfig, generator: Generator) -> Sample:
+    """A training clip's changes: waveform rolled and scaled, frames cropped and mirrored, as the config says."""
+    waveform = audio.augment_waveform(sample.waveform[None], sample.heard[None], augment, generator)[0]
+    return sample._replace(waveform=waveform, frames=video.augment(sample.frames, model.video, augment, generator))
+
+
+def to_inputs(batch: Batch, model: ModelConfig) -> Inputs:
+    """The front ends on a batch, on whatever device it is."""
+    return Inputs(
+        audio=audio.spectrogram(batch.waveform, model.audio, batch.heard),
+        video=video.normalise(batch.frames, model.video),
+        audio_content=audio.audio_content(batch.heard, model.audio),
+        video_content=video.video_content(batch.seen, model.video),
+    )
+
+
+def evaluation_batch(clips: Clips, limit: int | None = None) -> tuple[Batch, list[int], list[Skipped]]:
+    """The middle windows of a data set's first `limit` clips as one batch, their numbers, and what had to be skipped.
+
+    Raises ValueError where no clip gives a sample.
+    """
+    drawn = [clips.sample(index, None) for index in range(min(len(clips), limit or len(clips)))]
+    kept = [index for index, sample in enumerate(drawn) if isinstance(sample, Sample)]
+    skipped = [sample for sample in drawn if isinstance(sample, Skipped)]
+    if not kept:
+        why = f" The first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        raise ValueError(f"None of {len(drawn)} clips gives a window with sound and picture.{why}")
+    return collate([drawn[index] for index in kept]), kept, skipped

@@ -1,0 +1,153 @@
+"""Metrics on held-out clips: masked reconstruction against its trivial answers, and retrieval against chance."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from einops import einsum
+from torch import Tensor
+
+from mavil_edu.config import ModelConfig, ObjectiveConfig
+from mavil_edu.data.batch import Batch, Inputs, to_inputs
+from mavil_edu.losses import masked_mse, trivial_answers
+from mavil_edu.mavil import Losses, MAViL, Masks, draw_masks, reconstruction_target, stage_one_losses
+from mavil_edu.patches import patchify
+
+CHUNK = 64  # clips that are evaluated at once
+
+
+class PositionMeans(NamedTuple):
+    """The mean target of each position over training clips: what a model that ignores its input would answer at best."""
+
+    audio: Tensor  # (n, values)
+    video: Tensor  # (n, values)
+
+
+def scored_patches(masks: Masks, inputs: Inputs, objective: ObjectiveConfig) -> tuple[Tensor, Tensor]:
+    """The patches that the reconstruction losses count: hidden, and content unless padding is scored too."""
+    device = inputs.audio.device
+    audio, video = masks.audio.to(device), masks.video.to(device)
+    if objective.score_padding:
+        return audio, video
+    return audio & inputs.audio_content, video & inputs.video_content
+
+
+def _chunks(batch: Batch, model: ModelConfig, device: torch.device) -> Iterator[tuple[slice, Inputs]]:
+    for start in range(0, len(batch.waveform), CHUNK):
+        rows = slice(start, start + CHUNK)
+        yield rows, to_inputs(Batch(*(field[rows] for field in batch)).to(device), model)
+
+
+def position_means(batch: Batch, model: ModelConfig, device: torch.device) -> PositionMeans:
+    """The mean target patch of each position over a batch of training clips, padding left out."""
+    sums = []
+    for _, inputs in _chunks(batch, model, device):
+        for x, config, content in ((inputs.audio, model.audio, inputs.audio_content), (inputs.video, model.video, inputs.video_content)):
+            target = reconstruction_target(patchify(x, config), model)
+            sums.append((einsum(target, content.float(), "b n values, b n -> n values"), content.sum(dim=0)))
+    means = []
+    for modality in (sums[0::2], sums[1::2]):
+        total, counted = sum(s for s, _ in modality), sum(c for _, c in modality)
+        means.append(total / counted.clamp(min=1)[:, None])
+    return PositionMeans(*means)
+
+
+class Reconstruction(NamedTuple):
+    """How well one modality's hidden patches are predicted, and how well without learning."""
+
+    masked_mse: float
+    trivial: dict[str, float]  # by name
+
+    def summary(self) -> dict:
+        return {"masked_mse": self.masked_mse, "best_trivial_mse": min(self.trivial.values()), "trivial": self.trivial}
+
+
+def _weighted(values: list[float], weights: list[int]) -> float:
+    return sum(v * w for v, w in zip(values, weights, strict=True)) / max(sum(weights), 1)
+
+
+class HeldOut:
+    """Held-out clips under masks that stay the same, so that every look at them compares with the one before."""
+
+    def __init__(self, batch: Batch, means: PositionMeans, model: ModelConfig, objective: ObjectiveConfig, seed: int = 0):
+        self.batch, self.means, self.model, self.objective = batch, means, model, objective
+        generator = torch.Generator().manual_seed(seed)
+        self.masks = draw_masks(len(batch.waveform), model, objective, generator)
+        self.second = draw_masks(len(batch.waveform), model, objective, generator)
+        self.audio_trivial, self.video_trivial = self._trivial()
+
+    def _views(self, rows: slice) -> tuple[Masks, Masks]:
+        return Masks(*(mask[rows] for mask in self.masks)), Masks(*(mask[rows] for mask in self.second))
+
+    def _trivial(self) -> tuple[dict[str, float], dict[str, float]]:
+        rows_of = {"audio": [], "video": []}
+        for rows, inputs in _chunks(self.batch, self.model, self.means.audio.device):
+            masks, _ = self._views(rows)
+            scored = scored_patches(masks, inputs, self.objective)
+            for name, x, mask, counted in zip(("audio", "video"), inputs[:2], masks, scored, strict=True):
+                config = getattr(self.model, name)
+                target = reconstruction_target(patchify(x, config), self.model)
+                answers = trivial_answers(target, mask.to(x.device), counted, config.grid, getattr(self.means, name))
+                rows_of[name].append((answers, int(counted.sum())))
+        return tuple(
+            {key: _weighted([a[key] for a, _ in chunks], [w for _, w in chunks]) for key in chunks[0][0]} for chunks in rows_of.values()
+        )
+
+    @torch.no_grad()
+    def losses(self, model: MAViL) -> dict[str, float | None]:
+        """Each loss term on the held-out clips; InfoNCE over chunks of 64 clips, so that log 64 is its trivial answer."""
+        device = next(model.parameters()).device
+        terms: dict[str, list[float]] = {name: [] for name in Losses._fields}
+        weights: dict[str, list[int]] = {name: [] for name in Losses._fields}
+        for rows, inputs in _chunks(self.batch, self.model, device):
+            masks, second = self._views(rows)
+            audio_scored, video_scored = scored_patches(masks, inputs, self.objective)
+            output = model(inputs.audio, inputs.video, masks, second if self.objective.beta else None)
+            losses = stage_one_losses(output, inputs.audio, inputs.video, audio_scored, video_scored, self.model, self.objective)
+            counts = {"audio": int(audio_scored.sum()), "video": int(video_scored.sum())}
+            for name, value in losses._asdict().items():
+                full = name in counts or len(inputs.audio) == min(CHUNK, len(self.batch.waveform))
+                if value is not None and full:
+                    terms[name].append(float(value))
+                    weights[name].append(counts.get(name, len(inputs.audio)))
+        return {name: _weighted(values, weights[name]) if values else None for name, values in terms.items()}
+
+    def summary(self, model: MAViL) -> dict:
+        """The reconstruction and retrieval parts of a run's `summary.json`."""
+        losses = self.losses(model)
+        return {
+            "audio": Reconstruction(losses["audio"], self.audio_trivial).summary(),
+            "video": Reconstruction(losses["video"], self.video_trivial).summary(),
+            "retrieval": retrieval(*embed(model, self.batch)),
+            "target": self.model.target,
+        }
+
+
+@torch.no_grad()
+def embed(model: MAViL, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The audio and video projections of complete clips: two times (b, e), of length 1."""
+    device = next(model.parameters()).device
+    encoded = [model.encode(inputs.audio, inputs.video) for _, inputs in _chunks(batch, model.config, device)]
+    return torch.cat([e.audio_projection for e in encoded]), torch.cat([e.video_projection for e in encoded])
+
+
+def recall_at(similarity: Tensor, k: int) -> float:
+    """The share of rows i whose own column i is among their k most similar; equals share the places they fill.
+
+    similarity: (i, j), square. Rows whose scores are all equal get k / N, chance, and not 1.
+    """
+    own = similarity.diagonal()[:, None]
+    above, level = (similarity > own).sum(dim=1), (similarity == own).sum(dim=1)
+    return float(((k - above).clamp(min=0) / level).clamp(max=1).mean())
+
+
+def retrieval(audio: Tensor, video: Tensor) -> dict:
+    """R@1 and R@5 both ways among N clips, by cosine similarity, with chance beside them.
+
+    audio, video: (N, e) of length 1, row i of both from clip i.
+    """
+    similarity = einsum(audio, video, "i d, j d -> i j")
+    n = len(similarity)
+    both = {"audio_to_video": similarity, "video_to_audio": similarity.T}
+    recalls = {way: {f"r{k}": recall_at(s, k) for k in (1, 5)} for way, s in both.items()}
+    return recalls | {"chance_r1": 1 / n, "chance_r5": min(5, n) / n, "clips": n}

@@ -1,0 +1,206 @@
+"""The model: masked audio and video are encoded, fused and decoded; a second masked view is encoded alone; stage 1's losses."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mavil_edu.checkpoint import load_model, save_model
+from mavil_edu.config import Config, ModelConfig, ObjectiveConfig
+from mavil_edu.decoder import Decoder
+from mavil_edu.encoder import Encoder, Tokens
+from mavil_edu.fusion import Fusion
+from mavil_edu.losses import inter_modal, intra_modal, masked_mse, normalise_patches, patch_statistics
+from mavil_edu.masking import check_mask, random_mask
+from mavil_edu.patches import patchify
+from mavil_edu.transformer import MLP, initialise
+
+
+class Masks(NamedTuple):
+    """Which tokens of a batch are hidden: True = hidden, the same count in each row."""
+
+    audio: Tensor  # (b, audio tokens) bool
+    video: Tensor  # (b, video tokens) bool
+
+
+class Prediction(NamedTuple):
+    """A decoder's word on every patch of one modality, in the space of the model's target."""
+
+    patches: Tensor  # (b, n, values)
+    statistics: Tensor | None  # (b, n, 2): each patch's mean and std, where the model predicts them
+
+
+class StageOne(NamedTuple):
+    """What stage 1 computes from two masked views of a batch."""
+
+    audio: Prediction
+    video: Prediction
+    audio_projection: Tensor | None  # (b, e): what InfoNCE compares; None where no audio token is visible
+    video_projection: Tensor | None
+    second_audio_projection: Tensor | None  # of the second view; None also where there is none
+    second_video_projection: Tensor | None
+
+
+class Losses(NamedTuple):
+    """Stage 1's terms, unweighted, and their weighted sum; a term that does not apply is None."""
+
+    audio: Tensor  # masked MSE
+    video: Tensor  # masked MSE
+    statistics: Tensor | None  # MSE of the predicted means and standard deviations
+    inter: Tensor | None  # InfoNCE between modalities
+    intra: Tensor | None  # InfoNCE within a modality
+    total: Tensor
+
+
+class Encoded(NamedTuple):
+    """A batch of complete clips as the encoders and the fusion see it; a missing modality's fields are None."""
+
+    audio_tokens: Tensor | None  # (b, n, d) unimodal patch tokens
+    video_tokens: Tensor | None
+    fused_audio_tokens: Tensor | None  # (b, n, d) after fusion
+    fused_video_tokens: Tensor | None
+    audio_embedding: Tensor | None  # (b, d) mean of the unimodal patch tokens: for probes
+    video_embedding: Tensor | None
+    audio_projection: Tensor | None  # (b, e) normalised to length 1, what InfoNCE compares: for retrieval
+    video_projection: Tensor | None
+
+
+def draw_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks:
+    """Random masks for a batch of `rows` clips, at the objective's ratios."""
+    return Masks(
+        random_mask(rows, model.audio.tokens, objective.audio_ratio, generator),
+        random_mask(rows, model.video.tokens, objective.video_ratio, generator),
+    )
+
+
+class MAViL(nn.Module):
+    """Masked Audio-Video Learners, stage 1, at the sizes of its config."""
+
+    def __init__(self, config: ModelConfig):
+        """Builds a freshly initialised model; a whole `Config` (such as `tiny()`) may be given for its `model`."""
+        super().__init__()
+        self.config = config = config.model if isinstance(config, Config) else config
+        width = config.encoder.width
+        statistics = 2 if config.predict_statistics else 0
+        self.audio_encoder = Encoder(config.audio, config.encoder)
+        self.video_encoder = Encoder(config.video, config.encoder)
+        self.fusion = Fusion(config.fusion)
+        self.audio_decoder = Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
+        self.video_decoder = Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
+        self.audio_head = self._head(width)
+        self.video_head = self._head(width)
+        self.apply(initialise)
+
+    def _head(self, width: int) -> nn.Module:
+        projection = self.config.projection
+        return nn.Identity() if projection is None else nn.Sequential(MLP(width, projection), nn.Linear(width, projection))
+
+    def forward(self, audio: Tensor, video: Tensor, masks: Masks, second: Masks | None = None) -> StageOne:
+        """Reads two masked views of a batch: the first is encoded, fused and decoded, the second is encoded alone.
+
+        audio: (b, 1, frames, mel bins), normalised log-mel. video: (b, 3, frames, height, width), normalised.
+        masks: what the first view hides. second: what the second view hides, for intra-modal contrast.
+        Raises ValueError where sizes or masks do not fit the config.
+        """
+        masks, second = self._checked(masks, len(audio), audio.device), self._checked(second, len(audio), audio.device)
+        audio_patches, video_patches = patchify(audio, self.config.audio), patchify(video, self.config.video)
+        a, v = self.audio_encoder(audio_patches, masks.audio), self.video_encoder(video_patches, masks.video)
+        fused_a, fused_v = self.fusion(a, v)
+        again_a = self.audio_encoder(audio_patches, second.audio) if second else None
+        again_v = self.video_encoder(video_patches, second.video) if second else None
+        return StageOne(
+            audio=self._split(self.audio_decoder(fused_a, masks.audio)),
+            video=self._split(self.video_decoder(fused_v, masks.video)),
+            audio_projection=self._project(a, self.audio_head),
+            video_projection=self._project(v, self.video_head),
+            second_audio_projection=self._project(again_a, self.audio_head),
+            second_video_projection=self._project(again_v, self.video_head),
+        )
+
+    def encode(self, audio: Tensor | None = None, video: Tensor | None = None, maps: dict[str, Tensor] | None = None) -> Encoded:
+        """Encodes complete clips, nothing hidden; either modality may be left out.
+
+        audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). maps: a dict that is filled with the attention
+        maps, "audio_encoder.0" to "fusion.1". Raises ValueError where both are left out.
+        """
+        if audio is None and video is None:
+            raise ValueError("There is nothing to encode: give audio, video, or both.")
+        a = None if audio is None else self.audio_encoder(patchify(audio, self.config.audio), maps=maps, name="audio_encoder")
+        v = None if video is None else self.video_encoder(patchify(video, self.config.video), maps=maps, name="video_encoder")
+        fused_a, fused_v = self.fusion(a, v, maps)
+        unit = nn.functional.normalize
+        return Encoded(
+            audio_tokens=a and a.patch_tokens,
+            video_tokens=v and v.patch_tokens,
+            fused_audio_tokens=fused_a and fused_a.patch_tokens,
+            fused_video_tokens=fused_v and fused_v.patch_tokens,
+            audio_embedding=a and a.pool(),
+            video_embedding=v and v.pool(),
+            audio_projection=a and unit(self._project(a, self.audio_head), dim=-1),
+            video_projection=v and unit(self._project(v, self.video_head), dim=-1),
+        )
+
+    def _checked(self, masks: Masks | None, rows: int, device: torch.device) -> Masks | None:
+        if masks is None:
+            return None
+        check_mask(masks.audio, rows, self.config.audio.tokens)
+        check_mask(masks.video, rows, self.config.video.tokens)
+        return Masks(masks.audio.to(device), masks.video.to(device))
+
+    @staticmethod
+    def _project(tokens: Tokens | None, head: nn.Module) -> Tensor | None:
+        visible = tokens is not None and tokens.patch_tokens.shape[1] > 0
+        return head(tokens.pool()) if visible else None
+
+    def _split(self, prediction: Tensor) -> Prediction:
+        if not self.config.predict_statistics:
+            return Prediction(prediction, None)
+        return Prediction(prediction[..., :-2], prediction[..., -2:])
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file."""
+        return save_model(self, folder, dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_name: str | Path, revision: str | None = None) -> "MAViL":
+        """Loads a run's folder, a model's folder, or a name on the Hugging Face Hub, ready for evaluation.
+
+        Raises ValueError, saying what to do, where there is no model or it cannot be read.
+        """
+        return load_model(cls, folder_or_name, revision)
+
+
+def reconstruction_target(patches: Tensor, config: ModelConfig) -> Tensor:
+    """The patches that the decoders are to predict: normalised one by one, or raw."""
+    return normalise_patches(patches) if config.target == "normalised" else patches
+
+
+def _statistics_loss(prediction: Prediction, patches: Tensor, scored: Tensor) -> Tensor:
+    return masked_mse(prediction.statistics, torch.cat(patch_statistics(patches), dim=-1), scored)
+
+
+def stage_one_losses(
+    output: StageOne, audio: Tensor, video: Tensor, audio_scored: Tensor, video_scored: Tensor, model: ModelConfig, objective: ObjectiveConfig
+) -> Losses:
+    """Stage 1's terms and their weighted sum, L = L_raw + α · L_inter + β · L_intra.
+
+    L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
+    is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
+
+    audio, video: the model's input. audio_scored, video_scored: (b, n) bool, the patches that count: hidden, less padding.
+    """
+    audio_patches, video_patches = patchify(audio, model.audio), patchify(video, model.video)
+    audio_mse = masked_mse(output.audio.patches, reconstruction_target(audio_patches, model), audio_scored)
+    video_mse = masked_mse(output.video.patches, reconstruction_target(video_patches, model), video_scored)
+    zero = audio_mse.new_zeros(())
+    statistics = inter = None
+    if model.predict_statistics:
+        statistics = _statistics_loss(output.audio, audio_patches, audio_scored) + _statistics_loss(output.video, video_patches, video_scored)
+    a, v = output.audio_projection, output.video_projection
+    if a is not None and v is not None:
+        inter = inter_modal(a, v, objective.tau_inter)
+    intra = intra_modal(a, output.second_audio_projection, v, output.second_video_projection, objective.tau_intra)
+    raw = audio_mse + video_mse + (zero if statistics is None else statistics)
+    total = raw + objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
+    return Losses(audio_mse, video_mse, statistics, inter, intra, total)

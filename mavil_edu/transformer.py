@@ -1,0 +1,86 @@
+"""Attention, MLP, block and stack: the pre-norm vision transformer, able to return its attention maps by name."""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mavil_edu.config import TransformerConfig
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over tokens (b, n, d)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
+        """Mixes the tokens; where `maps` is given, stores the attention (b, heads, n, n), rows summing to 1, under `name`."""
+        q, k, v = rearrange(self.qkv(x), "b n (qkv heads e) -> qkv b heads n e", qkv=3, heads=self.heads)
+        if maps is None:
+            x = F.scaled_dot_product_attention(q, k, v)
+        else:
+            maps[name] = torch.einsum("bhie,bhje->bhij", q, k).div(q.shape[-1] ** 0.5).softmax(dim=-1)
+            x = maps[name] @ v
+        return self.proj(rearrange(x, "b heads n e -> b n (heads e)"))
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between, on each token alone."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); LayerNorm eps 1e-6 as in the released model."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = MLP(width, int(width * mlp_ratio))
+
+    def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
+        x = x + self.attn(self.norm1(x), maps, name)
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks, without a norm at its end (the released encoders have none)."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
+
+    def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
+        """(b, n, d) -> (b, n, d); where `maps` is given, block i stores its attention as "{name}.{i}"."""
+        for i, block in enumerate(self.blocks):
+            x = block(x, maps, f"{name}.{i}")
+        return x
+
+
+def multiply_adds(config: TransformerConfig, tokens: int) -> int:
+    """Multiply-adds of one clip's forward pass through a stack on `tokens` tokens, attention's two products counted."""
+    linear = tokens * config.width**2 * (4 + 2 * config.mlp_ratio)  # qkv, proj, fc1, fc2
+    attention = 2 * tokens**2 * config.width  # q·k and attention·v
+    return round(config.depth * (linear + attention))
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform linears with zero bias, and ones and zeros for LayerNorm, as in Audio-MAE; for `module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
