@@ -1,4 +1,4 @@
-"""State is saved and loaded here: a model's folder (safetensors, config, card) and a run's checkpoints, each written whole or not at all."""
+"""State is saved and loaded here: a model's folder and a run's checkpoints, each written whole or not at all."""
 
 import json
 import os
@@ -96,7 +96,10 @@ def save_model(model: nn.Module, folder: str | Path, dtype: torch.dtype | None =
         write_json(place / CONFIG_FILE, to_dict(config))
         audio = f"{config.audio.frames}, {config.audio.mel_bins}"
         video = f"{config.video.frames}, {config.video.height}, {config.video.width}"
-        tokens = f"{config.audio.tokens} audio tokens of {config.audio.seconds:g} s, {config.video.tokens} video tokens of {config.video.seconds:g} s"
+        tokens = (
+            f"{config.audio.tokens} audio tokens of {config.audio.seconds:g} s, "
+            f"{config.video.tokens} video tokens of {config.video.seconds:g} s"
+        )
         write_text(place / "README.md", CARD.format(name=folder.name, audio=audio, video=video, tokens=tokens))
 
     _write_folder(folder, fill)
@@ -113,7 +116,9 @@ def find_model(folder_or_name: str | Path, revision: str | None = None) -> Path:
         if (place / MODEL_FILE).is_file() and (place / CONFIG_FILE).is_file():
             return place
     if folder.exists():
-        raise ValueError(f"{folder} holds no model: there is no {MODEL_FILE} with a {CONFIG_FILE} beside it, nor a model/ folder with them.")
+        raise ValueError(
+            f"{folder} holds no model: there is no {MODEL_FILE} with a {CONFIG_FILE} beside it, nor a model/ folder with them."
+        )
     if len(folder.parts) != 2:
         raise ValueError(f"There is no folder {folder}. Give a run's folder, its model/ folder, or a Hub name such as owner/model.")
     from huggingface_hub import snapshot_download
@@ -153,7 +158,9 @@ def save_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
 
     def fill(place: Path) -> None:
         save_file(_tensors(model), place / MODEL_FILE)
-        save_file({name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in moments.items()}, place / "optimiser.safetensors")
+        save_file(
+            {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in moments.items()}, place / "optimiser.safetensors"
+        )
         write_json(place / STATE_FILE, state | {"param_groups": packed["param_groups"]})
 
     _write_folder(folder / f"step-{state['step']:07d}", fill)

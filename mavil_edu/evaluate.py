@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mavil_edu.config import ModelConfig, ObjectiveConfig
 from mavil_edu.data.batch import Batch, Inputs, to_inputs
-from mavil_edu.losses import masked_mse, trivial_answers
-from mavil_edu.mavil import Losses, MAViL, Masks, draw_masks, reconstruction_target, stage_one_losses
+from mavil_edu.losses import trivial_answers
+from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, reconstruction_target, stage_one_losses
 from mavil_edu.patches import patchify
 
 CHUNK = 64  # clips that are evaluated at once

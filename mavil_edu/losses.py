@@ -73,7 +73,7 @@ def log_b(batch: int) -> float:
 
 def _grid_places(grid: tuple[int, ...], device: torch.device) -> Tensor:
     axes = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
-    return rearrange(torch.stack(axes), "axis ... -> (...) axis").float()
+    return rearrange(torch.stack(axes), "dims ... -> (...) dims").float()
 
 
 def nearest_visible(target: Tensor, mask: Tensor, grid: tuple[int, ...]) -> Tensor:

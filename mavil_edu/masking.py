@@ -34,9 +34,7 @@ def check_mask(mask: Tensor, rows: int, tokens: int) -> None:
         )
     hidden = mask.sum(dim=1)
     if rows and bool((hidden != hidden[0]).any()):
-        raise ValueError(
-            f"Each row of a mask must hide the same number of tokens; these hide {int(hidden.min())} to {int(hidden.max())}."
-        )
+        raise ValueError(f"Each row of a mask must hide the same number of tokens; these hide {int(hidden.min())} to {int(hidden.max())}.")
 
 
 def visible_places(mask: Tensor) -> Tensor:

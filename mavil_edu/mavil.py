@@ -181,7 +181,13 @@ def _statistics_loss(prediction: Prediction, patches: Tensor, scored: Tensor) ->
 
 
 def stage_one_losses(
-    output: StageOne, audio: Tensor, video: Tensor, audio_scored: Tensor, video_scored: Tensor, model: ModelConfig, objective: ObjectiveConfig
+    output: StageOne,
+    audio: Tensor,
+    video: Tensor,
+    audio_scored: Tensor,
+    video_scored: Tensor,
+    model: ModelConfig,
+    objective: ObjectiveConfig,
 ) -> Losses:
     """Stage 1's terms and their weighted sum, L = L_raw + α · L_inter + β · L_intra.
 
@@ -196,7 +202,9 @@ def stage_one_losses(
     zero = audio_mse.new_zeros(())
     statistics = inter = None
     if model.predict_statistics:
-        statistics = _statistics_loss(output.audio, audio_patches, audio_scored) + _statistics_loss(output.video, video_patches, video_scored)
+        statistics = _statistics_loss(output.audio, audio_patches, audio_scored) + _statistics_loss(
+            output.video, video_patches, video_scored
+        )
     a, v = output.audio_projection, output.video_projection
     if a is not None and v is not None:
         inter = inter_modal(a, v, objective.tau_inter)

@@ -1,6 +1,5 @@
 """A masked clip and what the model makes of it, as spectrogram, frames and sound."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from mavil_edu import video as video_end
 from mavil_edu.config import AudioConfig, VideoConfig
 from mavil_edu.data.batch import Inputs
 from mavil_edu.losses import patch_statistics
-from mavil_edu.mavil import MAViL, Masks, Prediction
+from mavil_edu.mavil import Masks, MAViL, Prediction
 from mavil_edu.patches import patchify, unpatchify
 
 FLOOR = -15.94  # log-mel of digital silence: what a hidden patch sounds like in the masked clip

@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(2)  # the machine that the project promises to run on
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips and recordings that $MAVIL_DATA names; the tests that need it are skipped elsewhere."""
+    folder = os.environ.get("MAVIL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("MAVIL_DATA does not name a folder of real clips")
+    return Path(folder)
