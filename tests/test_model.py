@@ -12,7 +12,7 @@ from mavil_edu import Masks, MAViL, draw_masks, paper, tiny
 from mavil_edu.config import AudioConfig, ObjectiveConfig, TransformerConfig, VideoConfig
 from mavil_edu.encoder import Encoder
 from mavil_edu.mavil import stage_one_losses
-from mavil_edu.patches import kernel_to_linear, patchify, unpatchify
+from mavil_edu.patches import input_shape, kernel_to_linear, patchify, unpatchify
 from mavil_edu.positions import sincos_positions
 from mavil_edu.transformer import multiply_adds
 

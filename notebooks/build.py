@@ -1,0 +1,106 @@
+"""Builds the course: each lesson's text source in `notebooks/src/` is executed and written as a notebook with its outputs.
+
+    python notebooks/build.py              # build all
+    python notebooks/build.py 00_quickstart
+    python notebooks/build.py --check      # say which notebooks no longer match their sources; executes nothing
+
+Outputs are committed, since nbval compares them. A built notebook holds no timestamps and no widget state, and its cells' ids
+follow from their text's place, so that a rebuild without a change gives the same file.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).resolve().parent
+SOURCES = HERE / "src"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+CELL_SECONDS = 600  # longest time that one cell may take
+
+
+def read_source(source: Path) -> nbformat.NotebookNode:
+    """A lesson as an unexecuted notebook, with stable cell ids and our metadata only."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell.id = f"{digest}-{seen[digest]}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+    return notebook
+
+
+def _tidy(notebook: nbformat.NotebookNode) -> None:
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})  # nbclient adds timestamps
+
+
+def build(source: Path) -> Path:
+    """Executes a lesson and writes its notebook; raises CellExecutionError where a cell fails without being tagged so."""
+    notebook = read_source(source)
+    for cell in notebook.cells:
+        if "nbval-skip" in cell.metadata.get("tags", []):
+            cell.metadata["tags"] = [*cell.metadata["tags"], "skip-execution"]
+    NotebookClient(
+        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": HERE}}, skip_cells_with_tag="skip-execution"
+    ).execute()
+    for cell in notebook.cells:
+        if "skip-execution" in cell.metadata.get("tags", []):
+            cell.metadata["tags"].remove("skip-execution")
+    _tidy(notebook)
+    target = HERE / f"{source.stem}.ipynb"
+    nbformat.validate(notebook)
+    nbformat.write(notebook, target)
+    return target
+
+
+def drift(source: Path) -> list[str]:
+    """How a committed notebook differs from its source, in sentences; empty where it does not."""
+    target = HERE / f"{source.stem}.ipynb"
+    if not target.exists():
+        return [f"{target.name} is missing: python notebooks/build.py {source.stem}"]
+    wanted, found = read_source(source).cells, nbformat.read(target, as_version=4).cells
+    if len(wanted) != len(found):
+        return [f"{target.name} has {len(found)} cells, its source {len(wanted)}: python notebooks/build.py {source.stem}"]
+    return [
+        f"{target.name}, cell {number}: its {part} is not its source's: python notebooks/build.py {source.stem}"
+        for number, (ours, theirs) in enumerate(zip(wanted, found, strict=True))
+        for part in ("cell_type", "source", "id", "metadata")
+        if ours[part] != theirs[part]
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Builds the notebooks from their sources.")
+    parser.add_argument("lessons", nargs="*", help="names without suffix; all by default")
+    parser.add_argument("--check", action="store_true", help="only compare sources with the committed notebooks")
+    arguments = parser.parse_args()
+    sources = sorted(SOURCES.glob("*.py"))
+    if unknown := set(arguments.lessons) - {s.stem for s in sources}:
+        parser.error(f"there is no lesson {', '.join(sorted(unknown))} in {SOURCES}")
+    chosen = [s for s in sources if not arguments.lessons or s.stem in arguments.lessons]
+    if arguments.check:
+        found = [sentence for source in chosen for sentence in drift(source)]
+        found += [f"{n.name} has no source in src/" for n in HERE.glob("*.ipynb") if not (SOURCES / f"{n.stem}.py").exists()]
+        print("\n".join(found) or "Every notebook matches its source.")
+        return 1 if found else 0
+    for source in chosen:
+        print(build(source))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

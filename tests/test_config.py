@@ -1,0 +1,81 @@
+"""A wrong size fails with a sentence, and a config survives the way through JSON."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from mavil_edu.config import (
+    PRESETS,
+    AudioConfig,
+    AugmentConfig,
+    Config,
+    ModelConfig,
+    ObjectiveConfig,
+    TrainConfig,
+    TransformerConfig,
+    VideoConfig,
+    from_dict,
+    paper,
+    to_dict,
+)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_config_comes_back_from_json_as_the_same_dataclasses(preset):
+    config = preset()
+    again = from_dict(Config, to_dict(config))
+    assert again == config
+    assert isinstance(again.model.audio, AudioConfig)
+    assert isinstance(again.model.video.mean, tuple)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: AudioConfig(frames=1000), "1000 is not a multiple of 16"),
+        (lambda: AudioConfig(seconds=0), "0.025 s"),
+        (lambda: AudioConfig(std=0.0), "audio.std"),
+        (lambda: VideoConfig(frames=7), "7 is not a multiple of 2"),
+        (lambda: VideoConfig(height=100), "100 is not a multiple of 16"),
+        (lambda: TransformerConfig(width=100, heads=12), "100 is not a multiple of 12"),
+        (lambda: TransformerConfig(depth=-1), "depth is -1"),
+        (lambda: ModelConfig(target="raw", predict_statistics=True), "already hold"),
+        (lambda: ModelConfig(projection=0), "projection is 0"),
+        (lambda: ObjectiveConfig(audio_ratio=1.2), "audio_ratio is 1.2"),
+        (lambda: ObjectiveConfig(tau_inter=0), "temperature"),
+        (lambda: ObjectiveConfig(alpha=-1), "alpha is -1"),
+        (lambda: AugmentConfig(crop=(0.9, 0.5)), "augment.crop"),
+        (lambda: TrainConfig(batch=0), "train.batch is 0"),
+        (lambda: TrainConfig(base_lr=0), "train.base_lr"),
+        (lambda: TrainConfig(warmup=2), "train.warmup"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_at_birth(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
+
+
+def test_an_unknown_or_mistyped_field_of_a_stored_config_is_named():
+    with pytest.raises(ValueError, match="colour"):
+        from_dict(ModelConfig, {"colour": 1})
+    with pytest.raises(ValueError, match="fusion_depth"):
+        from_dict(ModelConfig, {"fusion_depth": "two"})
+    with pytest.raises(ValueError, match="1000 is not a multiple"):
+        from_dict(ModelConfig, {"audio": {"frames": 1000}})
+
+
+def test_the_papers_learning_rate_scales_with_its_batch():
+    assert paper().train.peak_lr == pytest.approx(4e-4)
+    assert dataclasses.replace(paper().train, batch=256).peak_lr == pytest.approx(2e-4)
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        paper().model.fusion_depth = 3
+
+
+def test_help_and_configs_import_neither_torch_nor_torchvision():
+    code = "import sys, mavil_edu, mavil_edu.config, mavil_edu.cli; sys.exit(any(m in sys.modules for m in ('torch', 'av', 'matplotlib')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
