@@ -1,4 +1,4 @@
-"""Real media files: the only place where they are read and written. PyAV (FFmpeg) does the decoding; time rules everything.
+"""Real media files: with `streams.py`, on which it stands, the only place where they are read and written.
 
 Sound and pictures are placed by their timestamps, never by counting, so that they stay in step whatever the container does.
 """
@@ -15,27 +15,23 @@ from typing import NamedTuple
 import av
 import numpy as np
 import torch
-from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation
 from torch import Tensor
 
 from mavil_edu.config import SAMPLE_RATE
+from mavil_edu.streams import MAX_PIXELS, MediaError, Mono, Source
 
 MEDIA_SUFFIXES = frozenset(
     ".3g2 .3gp .aac .asf .avi .flac .flv .m2ts .m4a .m4v .mka .mkv .mov .mp3 .mp4 .mpeg .mpg .mts .mxf .oga .ogg .ogv .opus .ts .wav"
     " .webm .wma .wmv".split()
 )
-MAX_PIXELS = 2**26  # of a picture (8192 × 8192); a header that says more is taken for a lie
 SILENCE = 2.0**-16  # half a step of 16-bit sound: what stays below it is zero in a WAV file
 SEEK_FROM = 3.0  # seconds; windows that begin earlier are reached by decoding from the file's start
 RUN_UPS = (0.5, 8.0)  # seconds before the wanted time where decoding starts after a seek; decoders need a little to warm up
-JUMP = 0.03  # seconds that a timestamp may stray from the count of samples (Matroska's do, by 0.01) before sound is placed anew
+JUMP = 0.01  # seconds that a timestamp may stray from the count of samples before sound is placed anew: under one packet
+VORBIS_JUMP = 0.03  # likewise; in Matroska the timestamps of Vorbis lag by up to a block of 0.02 s, back and forth
+EDGE = 0.03  # seconds of sound decoded before and after a window, so that resampling sees across its ends
 SHORTFALL = 0.25  # seconds missing at a window's end that make us doubt the header's duration
-READ_FAILURES = 100  # after which a file is taken to be at its end
-
-
-class MediaError(ValueError):
-    """A file that cannot be used: one sentence with the file, what is wrong, and what to do."""
 
 
 class Clip(NamedTuple):
@@ -79,144 +75,6 @@ def is_silent(waveform: Tensor | np.ndarray) -> bool:
     return len(waveform) == 0 or not bool((abs(waveform) >= SILENCE).any())
 
 
-# ------------------------------------------------------------------------------------------------------------ an opened file
-
-
-class Source:
-    """An opened media file: its best sound and picture streams, its time zero, its promised length. To be closed.
-
-    `streams` maps "audio" and "video" to a stream, as far as there is one that can be decoded; `unusable` tells why not.
-    Raises MediaError where the file cannot be opened.
-    """
-
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
-        if not self.path.is_file():
-            what = "is a folder or a device; give a media file" if self.path.exists() else "does not exist; check the path"
-            raise MediaError(f"{self.path} {what}.")
-        if self.path.stat().st_size == 0:
-            raise MediaError(f"{self.path} is empty (0 bytes); copy or download it again.")
-        self._open()
-        starts = [float(s.start_time * s.time_base) for s in self.streams.values() if s.start_time is not None]
-        self.zero = min(starts, default=(self.container.start_time or 0) / av.time_base)  # the clip's time 0, in the file's time
-        whole = self.container.duration
-        self.container_seconds = whole / av.time_base if whole and whole > 0 else None
-        ends = [self.promised_end(kind) for kind in self.streams]
-        self.promised = None if not ends or None in ends else max(ends) - self.zero  # seconds of the whole clip, by the header
-
-    def _open(self) -> None:
-        try:  # "file:" keeps names such as "concat:a" from being taken for a protocol; the white list keeps playlists local
-            self.container = av.open(f"file:{self.path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
-        except (av.FFmpegError, OSError) as error:
-            raise MediaError(f"{self.path} cannot be read as media ({error.strerror}); is it complete, and sound or video?") from error
-        self.streams, self.unusable = {}, {}
-        for kind in ("audio", "video"):
-            for stream in self.candidates(kind):
-                context = stream.codec_context
-                if context is None:
-                    self.unusable.setdefault(kind, "its codec is unknown")
-                elif kind == "video" and context.width * context.height > MAX_PIXELS:
-                    self.unusable.setdefault(kind, f"its header claims {context.width} × {context.height} pixels")
-                else:
-                    context.thread_type, context.thread_count = "NONE", 1  # clips are decoded side by side, not each by many threads
-                    self.streams[kind] = stream
-                    break
-
-    def candidates(self, kind: str) -> list:
-        """The streams of a kind, FFmpeg's best choice first; album covers are not video."""
-        streams = [s for s in self.container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
-        best = self.container.streams.best(kind)
-        return sorted(streams, key=lambda stream: best is None or stream.index != best.index)
-
-    def promised_end(self, kind: str) -> float | None:
-        """Where the header says that a stream ends, in the file's time: its own duration, else the container's."""
-        stream = self.streams[kind]
-        if stream.duration and stream.duration > 0:
-            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-        if self.container_seconds is None:
-            return None
-        return (self.container.start_time or 0) / av.time_base + self.container_seconds
-
-    def packets(self, *kinds: str) -> Iterator["av.Packet | None"]:
-        """Packets of these kinds from here to the end; None for a place where the file could not be read."""
-        wanted = [self.streams[kind] for kind in kinds]
-        for stream in self.container.streams:
-            stream.discard = Discard.default if stream in wanted else Discard.all
-        for _ in range(READ_FAILURES):
-            try:
-                yield from self.container.demux(wanted)
-                return
-            except av.FFmpegError:
-                yield None
-
-    def seek(self, kind: str, seconds: float) -> None:
-        """Goes to a keyframe at or before a place in the file's time. Raises av.FFmpegError where the container cannot."""
-        stream = self.streams[kind]
-        self.container.seek(int(seconds / stream.time_base), stream=stream)
-
-    def rewind(self) -> None:
-        """Goes back to the start by opening the file again, which works for every container."""
-        self.container.close()
-        self._open()
-
-    def measured(self) -> float:
-        """The clip's length in seconds by its packets' timestamps, read to the end without decoding; rewinds."""
-        self.rewind()
-        end = self.zero
-        for packet in self.packets(*self.streams):
-            if packet is not None and packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        self.rewind()
-        return end - self.zero
-
-    def close(self) -> None:
-        self.container.close()
-
-
-def decode(packet: "av.Packet | None") -> tuple[list, bool]:
-    """A packet's frames, and whether something of it was lost; a corrupt packet costs that packet only."""
-    if packet is None:
-        return [], True
-    try:
-        frames = packet.decode()
-    except av.EOFError:  # nothing is left in the decoder
-        return [], False
-    except av.FFmpegError:
-        return [], True
-    return frames, packet.is_corrupt or any(frame.is_corrupt for frame in frames)
-
-
-def shown_for(frame: av.VideoFrame, stream: av.VideoStream) -> float:
-    """Seconds that a frame is shown for when none follows: its duration, else one over the frame rate, else 0.04."""
-    rate = stream.average_rate or stream.guessed_rate
-    return float(frame.duration * frame.time_base) if frame.duration else float(1 / rate) if rate else 0.04
-
-
-class Mono:
-    """Decoded sound of one format as 16 kHz mono float32, piece by piece.
-
-    libswresample mixes by the usual weights (centre 1, left and right 0.71, surrounds 0.5, the bass channel LFE left out) and,
-    told rematrix_maxval=1, divides them by their sum: no mix is louder than its loudest channel, so nothing clips. Channels
-    without a known place ("9 channels", ambisonics) are averaged.
-    """
-
-    def __init__(self, frame: av.AudioFrame):
-        self._format = frame.format.name, frame.layout.name, frame.sample_rate
-        placeless = frame.layout.name.endswith(" channels") or frame.layout.name.startswith("ambisonic")
-        layout = frame.layout if placeless else "mono"
-        self._resampler = av.AudioResampler("fltp", layout, SAMPLE_RATE, options={"rematrix_maxval": "1.0"})
-
-    def fits(self, frame: av.AudioFrame) -> bool:
-        """Whether a frame is of the same format as the first."""
-        return self._format == (frame.format.name, frame.layout.name, frame.sample_rate)
-
-    def mix(self, frame: av.AudioFrame | None) -> np.ndarray:
-        """The samples that a further frame completes, in [-1, 1], non-finite ones as 0; None gives the last ones."""
-        pieces = [piece.to_ndarray().mean(axis=0) for piece in self._resampler.resample(frame)]
-        mixed = np.concatenate([np.zeros(0, np.float32), *pieces])
-        return np.nan_to_num(mixed, copy=False, nan=0.0, posinf=0.0, neginf=0.0).clip(-1, 1)
-
-
 # ------------------------------------------------------------------------------------------------------------------ reading
 
 
@@ -236,21 +94,22 @@ class _Window:
 class _Sound(_Window):
     """The sound's window: samples are laid where their timestamps say."""
 
-    def __init__(self, start: float, seconds: float):
+    def __init__(self, start: float, seconds: float, codec: str | None):
         super().__init__(start, seconds)
+        self.jump = VORBIS_JUMP if codec == "vorbis" else JUMP
         self.waveform = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
         self.heard = (0, 0)
         self._mono: Mono | None = None  # while samples follow one another without a gap
 
     def take(self, frame: av.AudioFrame) -> None:
         time = self.end if frame.time is None else frame.time
-        if self._mono is not None and abs(time - self._expected) < JUMP and self._mono.fits(frame):
+        if self._mono is not None and abs(time - self._expected) < self.jump and self._mono.fits(frame):
             time = self._expected
         else:
             self.interrupt()
         self.begun, self.end = True, time + frame.samples / frame.sample_rate
-        self.done = time > self.stop + JUMP
-        if self.done or self.end < self.start - JUMP:
+        self.done = time > self.stop + EDGE
+        if self.done or self.end < self.start - EDGE:
             return
         if self._mono is None:
             self._mono, self._pieces, self._anchor, self._taken = Mono(frame), [], time, 0
@@ -275,11 +134,11 @@ class _Sound(_Window):
 class _Picture(_Window):
     """The pictures' window: keeps what is shown at each wanted time, and converts nothing else."""
 
-    def __init__(self, start: float, seconds: float, frames: int, stream: av.VideoStream | None, short_side: int | None):
+    def __init__(self, start: float, seconds: float, frames: int, source: Source, short_side: int | None):
         super().__init__(start, seconds)
         self.times = [start + (i + 0.5) * seconds / frames for i in range(frames)]
         self.pictures: list[np.ndarray | None] = []  # one for each of the first times; None is unseen
-        self._stream, self._short_side = stream, short_side
+        self._source, self._short_side = source, short_side
         self._last: av.VideoFrame | None = None
         self._shape: tuple[int, int] | None = None  # of the first picture; a stream may change its size on the way
 
@@ -289,7 +148,7 @@ class _Picture(_Window):
             return  # a timestamp that goes back is never shown
         self._show_until(time)
         self._last, self._time, self.begun = frame, time, True
-        self.end = time + shown_for(frame, self._stream)
+        self.end = time + self._source.shown_for(frame)
         self.done = len(self.pictures) == len(self.times)
 
     def _show_until(self, end: float) -> None:
@@ -329,7 +188,7 @@ def _decode_into(source: Source, windows: dict[str, _Sound | _Picture], sought: 
         concerned = [window for kind, window in windows.items() if packet is None or packet.stream.type == kind]
         if all(window.done for window in concerned):
             continue
-        frames, lost = decode(packet)
+        frames, lost = source.decode(packet)
         for window in concerned:
             if lost and (window.begun or not sought):  # right after a seek a decoder may miss what came before
                 window.lost += 1
@@ -389,8 +248,8 @@ def read_clip(
         seconds = source.measured() if source.promised is None else source.promised
         for attempt in range(2):
             middle = source.zero + centre(seconds, audio_seconds, video_seconds, position)
-            sound = _Sound(middle - audio_seconds / 2, audio_seconds)
-            picture = _Picture(middle - video_seconds / 2, video_seconds, frames, source.streams.get("video"), short_side)
+            sound = _Sound(middle - audio_seconds / 2, audio_seconds, source.codec("audio"))
+            picture = _Picture(middle - video_seconds / 2, video_seconds, frames, source, short_side)
             windows = {kind: window for kind, window in (("audio", sound), ("video", picture)) if kind in source.streams}
             _fill(source, windows)
             due = source.zero + seconds - SHORTFALL  # the header lies where neither window gets what it should

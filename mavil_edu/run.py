@@ -214,8 +214,8 @@ def demo(run: Path, minutes: float, clips: int, seed: int) -> dict:
     config = tiny()
     _set_aside(run)
     worlds = [
-        World(count, world_seed, config.model, cache=run.parent / "cache")
-        for count, world_seed in ((clips, TRAINING_WORLD), (DEMO_EVALUATION_CLIPS, HELD_OUT_WORLD))
+        World(number, world_seed, config.model, config.train.augment, cache=run.parent / "cache")
+        for number, world_seed in ((clips, TRAINING_WORLD), (DEMO_EVALUATION_CLIPS, HELD_OUT_WORLD))
     ]
     data = Data(*worlds, held_out=True, skipped=[])
     return pretrain(data, config, run, seed=seed, minutes=minutes, workers=0, resume=False, origin={"data": f"{clips} generated clips"})

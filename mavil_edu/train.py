@@ -202,6 +202,7 @@ def train(
     }
 
     # 3. where it is written
+    run.mkdir(parents=True, exist_ok=True)
     metrics = MetricsFile(run / "metrics.jsonl", progress.step)
     board = SummaryWriter(run / "tensorboard", purge_step=progress.step)
 

@@ -1,0 +1,176 @@
+"""An opened media file, by PyAV (FFmpeg): its streams are chosen, its packets decoded, its sound mixed to mono. Losses are counted.
+
+With `media.py`, which reads windows and writes files on top of it, the only place that touches real media.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from av.stream import Discard, Disposition
+
+from mavil_edu.config import SAMPLE_RATE
+
+MAX_PIXELS = 2**26  # of a picture (8192 × 8192); a header that says more is taken for a lie
+READ_FAILURES = 100  # after which a file is taken to be at its end
+
+
+class MediaError(ValueError):
+    """A file that cannot be used: one sentence with the file, what is wrong, and what to do."""
+
+
+class Source:
+    """An opened media file: its best sound and picture streams, its time zero, its promised length. To be closed.
+
+    `streams` maps "audio" and "video" to a stream, as far as there is one that can be decoded; `unusable` tells why not. Streams
+    must not be kept: after `rewind` or `close`, PyAV crashes when an old one is touched.
+    Raises MediaError where the file cannot be opened.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        if not self.path.is_file():
+            what = "is a folder or a device; give a media file" if self.path.exists() else "does not exist; check the path"
+            raise MediaError(f"{self.path} {what}.")
+        if self.path.stat().st_size == 0:
+            raise MediaError(f"{self.path} is empty (0 bytes); copy or download it again.")
+        self._open()
+        starts = [float(s.start_time * s.time_base) for s in self.streams.values() if s.start_time is not None]
+        self.zero = min(starts, default=(self.container.start_time or 0) / av.time_base)  # the clip's time 0, in the file's time
+        whole = self.container.duration
+        self.container_seconds = whole / av.time_base if whole and whole > 0 else None
+        ends = [self.promised_end(kind) for kind in self.streams]
+        self.promised = None if not ends or None in ends else max(ends) - self.zero  # seconds of the whole clip, by the header
+
+    def _open(self) -> None:
+        try:  # "file:" keeps names such as "concat:a" from being taken for a protocol; the white list keeps playlists local
+            self.container = av.open(f"file:{self.path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError(f"{self.path} cannot be read as media ({error.strerror}); is it complete, and sound or video?") from error
+        self.streams, self.unusable = {}, {}
+        self._intact: dict[str, bool] = {}  # of the last frame of each kind; not there before the first
+        for kind in ("audio", "video"):
+            for stream in self.candidates(kind):
+                context = stream.codec_context
+                if context is None:
+                    self.unusable.setdefault(kind, "its codec is unknown")
+                elif kind == "video" and context.width * context.height > MAX_PIXELS:
+                    self.unusable.setdefault(kind, f"its header claims {context.width} × {context.height} pixels")
+                else:
+                    context.thread_type, context.thread_count = "NONE", 1  # clips are decoded side by side, not each by many threads
+                    context.flags |= Flags.output_corrupt  # after a loss some decoders else give nothing up to the next keyframe
+                    self.streams[kind] = stream
+                    break
+
+    def candidates(self, kind: str) -> list:
+        """The streams of a kind, FFmpeg's best choice first; album covers are not video."""
+        streams = [s for s in self.container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
+        best = self.container.streams.best(kind)
+        return sorted(streams, key=lambda stream: best is None or stream.index != best.index)
+
+    def promised_end(self, kind: str) -> float | None:
+        """Where the header says that a stream ends, in the file's time: its own duration, else the container's."""
+        stream = self.streams[kind]
+        if stream.duration and stream.duration > 0:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        if self.container_seconds is None:
+            return None
+        return (self.container.start_time or 0) / av.time_base + self.container_seconds
+
+    def packets(self, *kinds: str) -> Iterator["av.Packet | None"]:
+        """Packets of these kinds from here to the end; None for a place where the file could not be read."""
+        wanted = [self.streams[kind] for kind in kinds]
+        for stream in self.container.streams:
+            stream.discard = Discard.default if stream in wanted else Discard.all
+        for _ in range(READ_FAILURES):
+            try:
+                yield from self.container.demux(wanted)
+                return
+            except av.FFmpegError:
+                yield None
+
+    def decode(self, packet: "av.Packet | None") -> tuple[list, bool]:
+        """A packet's frames, and whether something is lost here: a corrupt packet costs that packet only.
+
+        Pictures that suffer from an earlier loss are given, as a player shows them, and not counted again; those that need one
+        from before the start, or before a place that was sought, are left out.
+        """
+        if packet is None:
+            return [], True
+        kind = packet.stream.type
+        try:
+            frames = packet.decode()
+        except av.EOFError:  # nothing is left in the decoder
+            return [], False
+        except av.FFmpegError:
+            self._intact.update({kind: False} if kind in self._intact else {})
+            return [], True
+        lost, given = packet.is_corrupt, []
+        for frame in frames:
+            if frame.is_corrupt and kind not in self._intact:
+                continue
+            lost |= frame.is_corrupt and self._intact[kind]
+            self._intact[kind] = not frame.is_corrupt
+            given.append(frame)
+        return given, lost
+
+    def seek(self, kind: str, seconds: float) -> None:
+        """Goes to a keyframe at or before a place in the file's time. Raises av.FFmpegError where the container cannot."""
+        stream, self._intact = self.streams[kind], {}
+        self.container.seek(int(seconds / stream.time_base), stream=stream)
+
+    def rewind(self) -> None:
+        """Goes back to the start by opening the file again, which works for every container."""
+        self.container.close()
+        self._open()
+
+    def measured(self) -> float:
+        """The clip's length in seconds by its packets' timestamps, read to the end without decoding; rewinds."""
+        self.rewind()
+        end = self.zero
+        for packet in self.packets(*self.streams):
+            if packet is not None and packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        self.rewind()
+        return end - self.zero
+
+    def codec(self, kind: str) -> str | None:
+        """The name of a stream's codec, as FFmpeg's decoder has it."""
+        return self.streams[kind].codec_context.name if kind in self.streams else None
+
+    def shown_for(self, frame: av.VideoFrame) -> float:
+        """Seconds that a frame is shown for when none follows: its duration, else one over the frame rate, else 0.04."""
+        if frame.duration:
+            return float(frame.duration * frame.time_base)
+        rate = self.streams["video"].average_rate or self.streams["video"].guessed_rate
+        return float(1 / rate) if rate else 0.04
+
+    def close(self) -> None:
+        self.container.close()
+
+
+class Mono:
+    """Decoded sound of one format as 16 kHz mono float32, piece by piece.
+
+    libswresample mixes by the usual weights (centre 1, left and right 0.71, surrounds 0.5, the bass channel LFE left out) and,
+    told rematrix_maxval=1, divides them by their sum: no mix is louder than its loudest channel, so nothing clips. Channels
+    without a known place ("9 channels", ambisonics) are averaged.
+    """
+
+    def __init__(self, frame: av.AudioFrame):
+        self._format = frame.format.name, frame.layout.name, frame.sample_rate
+        placeless = frame.layout.name.endswith(" channels") or frame.layout.name.startswith("ambisonic")
+        layout = frame.layout if placeless else "mono"
+        self._resampler = av.AudioResampler("fltp", layout, SAMPLE_RATE, options={"rematrix_maxval": "1.0"})
+
+    def fits(self, frame: av.AudioFrame) -> bool:
+        """Whether a frame is of the same format as the first."""
+        return self._format == (frame.format.name, frame.layout.name, frame.sample_rate)
+
+    def mix(self, frame: av.AudioFrame | None) -> np.ndarray:
+        """The samples that a further frame completes, in [-1, 1], non-finite ones as 0; None gives the last ones."""
+        pieces = [piece.to_ndarray().mean(axis=0) for piece in self._resampler.resample(frame)]
+        mixed = np.concatenate([np.zeros(0, np.float32), *pieces])
+        return np.nan_to_num(mixed, copy=False, nan=0.0, posinf=0.0, neginf=0.0).clip(-1, 1)

@@ -1,0 +1,189 @@
+"""The training loop: what it writes, how it stops, and that a resumed run equals one that never stopped."""
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mavil_edu import tiny
+from mavil_edu.config import AudioConfig, ModelConfig, TransformerConfig, VideoConfig
+from mavil_edu.data.batch import Sample, augment_sample, evaluation_batch
+from mavil_edu.evaluate import HeldOut, position_means
+from mavil_edu.mavil import MAViL
+from mavil_edu.train import TrainingError, learning_rate, steps_for, train
+
+
+def small_config(**changes):
+    config = tiny()
+    model = ModelConfig(
+        audio=AudioConfig(seconds=0.64, frames=64, patch_frames=32, patch_bins=32),
+        video=VideoConfig(seconds=0.64, frames=4, height=16, width=16, patch_height=8, patch_width=8),
+        encoder=TransformerConfig(24, 1, 2),
+        decoder=TransformerConfig(16, 1, 2),
+        fusion_depth=1,
+        projection=16,
+        predict_statistics=True,
+    )
+    return replace(config, model=model, train=replace(config.train, steps=8, batch=4, evaluate_every=4, save_every=4, **changes))
+
+
+class Noise:
+    """Random clips, the same each time."""
+
+    def __init__(self, count: int, config, poison: int | None = None):
+        self.count, self.config, self.poison = count, config, poison
+
+    def __len__(self):
+        return self.count
+
+    def sample(self, index, generator):
+        own = torch.Generator().manual_seed(index)
+        samples = self.config.model.audio.samples
+        waveform = 0.1 * torch.randn(samples, generator=own)
+        if index == self.poison and generator is not None:
+            waveform[0] = math.nan
+        frames = torch.randint(256, (4, 16, 16, 3), generator=own, dtype=torch.uint8)
+        sample = Sample(waveform, torch.tensor([0, samples]), frames, torch.ones(4, dtype=torch.bool))
+        return sample if generator is None else augment_sample(sample, self.config.model, self.config.train.augment, generator)
+
+
+def held_out_of(config, clips):
+    batch, _, _ = evaluation_batch(clips, 6)
+    return HeldOut(batch, position_means(batch, config.model, torch.device("cpu")), config.model, config.objective)
+
+
+def run_of(config, run, clips=None, **options):
+    clips = clips or Noise(10, config)
+    return train(config, clips, held_out_of(config, Noise(6, config)), run, **options)
+
+
+def rows_of(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_the_learning_rate_rises_linearly_and_falls_by_half_a_cosine():
+    schedule = replace(tiny().train, steps=100, warmup=0.1)
+    rates = [learning_rate(step, schedule) for step in range(101)]
+    assert max(rates) == rates[10] == pytest.approx(schedule.peak_lr)
+    assert all(b > a for a, b in zip(rates[:10], rates[1:11], strict=True))
+    assert rates[55] == pytest.approx(schedule.peak_lr / 2)
+    assert rates[100] == pytest.approx(0)
+
+
+def test_every_step_is_logged_once_with_each_loss_and_its_trivial_answer(tmp_path):
+    run_of(small_config(), tmp_path)
+    training = [row for row in rows_of(tmp_path) if not row.get("held_out")]
+    assert [row["step"] for row in training] == list(range(8))
+    for row in training:
+        for name in ("audio_mse", "video_mse", "inter", "intra"):
+            assert math.isfinite(row[name]) and row[f"{name}_trivial"] > 0
+    assert training[0]["inter_trivial"] == pytest.approx(math.log(4))
+    assert [row["step"] for row in rows_of(tmp_path) if row.get("held_out")] == [4, 8]
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(tmp_path, monkeypatch):
+    config = small_config()
+    whole, _ = run_of(config, tmp_path / "whole")
+    seen = []
+    import mavil_edu.train as module
+
+    original = module.learning_rate
+
+    def killed(step, schedule):
+        seen.append(step)
+        if len(seen) == 7:
+            raise MemoryError("as if the process were killed in step 6")
+        return original(step, schedule)
+
+    monkeypatch.setattr(module, "learning_rate", killed)
+    with pytest.raises(MemoryError):
+        run_of(config, tmp_path / "parts")
+    monkeypatch.setattr(module, "learning_rate", original)
+    parts, progress = run_of(config, tmp_path / "parts", resume=True)
+    assert seen == list(range(7)) and progress.step == 8
+    assert torch.equal(weights(whole), weights(parts))
+    strip = [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(tmp_path / "whole")]
+    assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(tmp_path / "parts")]
+
+
+def test_seeds_decide_everything_and_differ(tmp_path):
+    one, _ = run_of(small_config(), tmp_path / "1", seed=1)
+    again, _ = run_of(small_config(), tmp_path / "2", seed=1)
+    other, _ = run_of(small_config(), tmp_path / "3", seed=2)
+    assert torch.equal(weights(one), weights(again))
+    assert not torch.equal(weights(one), weights(other))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_a_sentence_and_keeps_the_checkpoint(tmp_path):
+    config = small_config()
+    run_of(replace(config, train=replace(config.train, steps=4)), tmp_path / "good")
+    with pytest.raises(TrainingError, match=r"The audio loss is nan at step \d+"):
+        run_of(config, tmp_path, clips=Noise(10, config, poison=3))
+
+
+def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(tmp_path, monkeypatch):
+    config = small_config()
+    whole, _ = run_of(config, tmp_path / "whole")
+    import mavil_edu.train as module
+
+    original = module.learning_rate
+
+    def pressed(step, schedule):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(step, schedule)
+
+    monkeypatch.setattr(module, "learning_rate", pressed)
+    with pytest.raises(KeyboardInterrupt, match="SIGINT after step 3"):
+        run_of(config, tmp_path / "parts")
+    monkeypatch.setattr(module, "learning_rate", original)
+    parts, _ = run_of(config, tmp_path / "parts", resume=True)
+    assert torch.equal(weights(whole), weights(parts))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_accumulation_gives_the_gradient_of_the_rounds_mean(tmp_path):
+    config = small_config(accumulate=2)
+    run_of(config, tmp_path)
+    row = rows_of(tmp_path)[0]
+    assert row["inter_trivial"] == pytest.approx(math.log(2))
+    assert row["step"] == 0
+
+
+def test_minutes_become_a_number_of_steps_that_fits():
+    config = small_config()
+    few, _ = steps_for(0.2, config, Noise(10, config), seed=0, workers=0)
+    many, _ = steps_for(2.0, config, Noise(10, config), seed=0, workers=0)
+    assert 1 <= few < many
+    assert isinstance(few, int)
+
+
+def test_a_model_learns_to_tell_pairs_apart_when_sound_and_picture_share_a_cause(tmp_path):
+    """The smallest end to end: tone height and brightness go together; held-out retrieval by class must be found."""
+    config = small_config()
+    config = replace(config, objective=replace(config.objective, alpha=1.0), train=replace(config.train, steps=300, evaluate_every=500))
+
+    class Pairs(Noise):
+        def sample(self, index, generator):
+            sample = super().sample(index, None)
+            cause = (index * 0.618034) % 1
+            time = torch.arange(len(sample.waveform)) / 16_000
+            tone = 0.3 * torch.sin(2 * math.pi * (200 + 4000 * cause) * time)
+            frames = torch.full_like(sample.frames, int(40 + 200 * cause)) + sample.frames // 16
+            return sample._replace(waveform=0.05 * sample.waveform + tone, frames=frames)
+
+    config = replace(config, train=replace(config.train, batch=16), model=replace(config.model, target="raw", predict_statistics=False))
+    run_of(config, tmp_path, clips=Pairs(64, config))
+    inter = [row["inter"] for row in rows_of(tmp_path) if not row.get("held_out")]
+    assert sum(inter[-10:]) / 10 < 0.75 * math.log(16) < 0.95 * inter[0]
+    assert isinstance(MAViL.from_pretrained(tmp_path), MAViL)

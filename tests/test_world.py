@@ -1,0 +1,226 @@
+"""The generated world keeps its word: causes are independent, and seen and heard where they should be."""
+
+import dataclasses
+import hashlib
+import itertools
+
+import pytest
+import torch
+
+from mavil_edu import media, tiny
+from mavil_edu.data.factors import (
+    BACKGROUNDS,
+    HEARD_ONLY,
+    MATERIALS,
+    NOISES,
+    SEEN_ONLY,
+    SHARED,
+    Factors,
+    flight_height,
+    impact_speeds,
+    impact_times,
+    labels,
+    sample_factors,
+)
+from mavil_edu.data.world import World, write_world
+from mavil_edu.data.world_picture import FLOOR, radius, render_video
+from mavil_edu.data.world_sound import pitch, render_audio
+
+CONFIG = tiny()
+TIMES = (torch.arange(8, dtype=torch.float64) + 0.5) * 0.32
+
+
+def equal(one: Factors, two: Factors) -> bool:
+    return all(torch.equal(getattr(one, f.name), getattr(two, f.name)) for f in dataclasses.fields(Factors))
+
+
+def quiet(factors: Factors) -> Factors:
+    """The same clips almost without noise, at full gain."""
+    return dataclasses.replace(factors, noise_level=torch.full_like(factors.noise_level, -120), gain=torch.zeros_like(factors.gain))
+
+
+def test_a_clip_is_the_same_however_many_are_drawn_and_seeds_differ():
+    assert equal(sample_factors(20, seed=3)[5:9], sample_factors(4, seed=3, first=5))
+    assert not equal(sample_factors(4, seed=3), sample_factors(4, seed=4))
+
+
+def test_every_field_is_shared_or_seen_only_or_heard_only():
+    assert sorted(SHARED + SEEN_ONLY + HEARD_ONLY) == sorted(f.name for f in dataclasses.fields(Factors))
+
+
+def test_every_cause_is_drawn_independently_of_every_other():
+    f = sample_factors(4000, seed=0)
+    columns = {
+        "material": f.material, "size": f.size, "struck": f.struck, "gap": f.gaps.mean(1), "light": f.light, "place": f.place,
+        "drift": f.drift, "background": f.background, "noise": f.noise, "level": f.noise_level, "gain": f.gain,
+        "dark": f.dark.mean(1), "bright": f.bright.mean(1), "phase": f.phase[:, 0],
+    }  # fmt: skip
+    for (a, x), (b, y) in itertools.combinations(columns.items(), 2):
+        table = torch.zeros(4, 4)
+        bins = [torch.searchsorted(v.double().quantile(torch.tensor([0.25, 0.5, 0.75]).double()), v.double()) for v in (x, y)]
+        table.index_put_(tuple(bins), torch.ones(4000), accumulate=True)
+        expected = table.sum(1, keepdim=True) * table.sum(0, keepdim=True) / 4000
+        chi2 = float(((table - expected) ** 2 / expected.clamp(min=1e-9)).sum())
+        assert chi2 < 33, f"{a} and {b}: {chi2}"  # 9 degrees of freedom: p = 0.0001
+
+
+def test_every_kind_occurs_about_equally_often():
+    f = sample_factors(3000, seed=1)
+    for index, names in ((f.material, MATERIALS), (f.background, BACKGROUNDS), (f.noise, NOISES)):
+        share = torch.bincount(index, minlength=len(names)) / 3000
+        assert (share - 1 / len(names)).abs().max() < 0.03
+        assert len(share) == len(names)
+
+
+def test_a_heard_only_cause_leaves_the_picture_alone_and_a_seen_only_cause_the_sound():
+    one, two = sample_factors(6, seed=1), sample_factors(6, seed=2)
+    heard = dataclasses.replace(one, **{name: getattr(two, name) for name in HEARD_ONLY})
+    assert torch.equal(render_video(one, TIMES, 32, 32), render_video(heard, TIMES, 32, 32))
+    assert not torch.equal(render_audio(one), render_audio(heard))
+    seen = dataclasses.replace(one, **{name: getattr(two, name) for name in SEEN_ONLY})
+    assert torch.equal(render_audio(one), render_audio(seen))
+    assert not torch.equal(render_video(one, TIMES, 32, 32), render_video(seen, TIMES, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["material", "size", "gaps"])
+def test_a_shared_cause_changes_both(name):
+    one, two = sample_factors(6, seed=1), sample_factors(6, seed=2)
+    changed = dataclasses.replace(one, **{name: getattr(two, name)})
+    assert not torch.equal(render_audio(one), render_audio(changed))
+    assert not torch.equal(render_video(one, TIMES, 32, 32), render_video(changed, TIMES, 32, 32))
+
+
+def onsets(waveform: torch.Tensor) -> torch.Tensor:
+    """When the sound's energy jumps, in seconds: where a 2-ms frame is much louder than the 4 before it."""
+    energy = waveform.unfold(0, 32, 32).square().mean(1)
+    before = energy.unfold(0, 4, 1).amax(1)[:-1]
+    jump = energy[4:] / (before + 1e-9)
+    peaks = (jump > 1.5) & (energy[4:] > 1e-6)
+    return (peaks.nonzero().flatten() + 4) * 0.002
+
+
+def test_each_impact_is_heard_within_20_ms_of_its_time():
+    f = quiet(sample_factors(40, seed=5))
+    f = dataclasses.replace(f, material=torch.full_like(f.material, MATERIALS.index("stone")))  # short rings: every onset stands out
+    for times, waveform in zip(impact_times(f), render_audio(f), strict=True):
+        heard = onsets(waveform)
+        for time in times[(times > 0.02) & (times < 2.5)]:
+            assert (heard - time).abs().min() < 0.02
+
+
+def test_each_impact_is_seen_within_20_ms_of_its_time_at_100_frames_a_second():
+    """The bouncing object's lowest row touches the floor then, and only then; told from the pictures by their difference."""
+    f = sample_factors(24, seed=6)
+    f = dataclasses.replace(f, struck=torch.zeros_like(f.struck), drift=torch.zeros_like(f.drift), light=torch.ones_like(f.light),
+                            dark=torch.zeros_like(f.dark), bright=torch.zeros_like(f.bright))  # fmt: skip
+    rate = 100
+    pictures = render_video(f, torch.arange(256, dtype=torch.float64) / rate, 96, 96)
+    above_floor = pictures[:, :, : int(FLOOR * 96) - 1].amax(dim=(3, 4)) > 20  # (n, t, rows): where the object is
+    lowest = (above_floor * torch.arange(1, above_floor.shape[2] + 1)).amax(dim=2)  # the lowest row it covers
+    for times, rows in zip(impact_times(f), lowest, strict=True):
+        for time in times[(times > 0.05) & (times < 2.5)]:
+            at = round(float(time) * rate)
+            assert rows[at - 2 : at + 3].max() == rows.max(), "at the floor"
+            assert rows[min(at + 10, 255)] < rows.max() or time > 2.4, "and gone from it a tenth of a second later"
+
+
+def test_flight_is_zero_at_impacts_and_as_high_as_its_speed_tells():
+    f = sample_factors(30, seed=7)
+    impacts = impact_times(f)
+    for i in range(len(f)):
+        one = f[i : i + 1]
+        assert flight_height(one, impacts[i][1:-1]).abs().max() < 1e-9
+        middle = (impacts[i][:-1] + impacts[i][1:]) / 2
+        speed = impact_speeds(one)[0][1:]
+        gravity = 2 * speed / f.gaps[i]
+        assert torch.allclose(flight_height(one, middle)[0], speed**2 / (2 * gravity))
+
+
+def test_larger_objects_look_larger_and_sound_lower():
+    f = sample_factors(200, seed=8)
+    order = f.size.argsort()
+    assert (radius(f)[order].diff() >= 0).all()
+    assert (pitch(f)[order].diff() <= 0).all()
+    assert radius(f).min() < 0.17 and radius(f).max() > 0.28
+    tone = quiet(dataclasses.replace(f, material=torch.full_like(f.material, MATERIALS.index("wood"))))[:16]
+    spectrum = torch.fft.rfft(render_audio(tone)).abs()
+    peak = spectrum[:, : int(1200 * 2.56)].argmax(dim=1) / 2.56
+    assert ((peak - pitch(tone)) / pitch(tone)).abs().max() < 0.03
+
+
+def test_faster_impacts_are_louder():
+    f = quiet(sample_factors(1, seed=9))
+    f = dataclasses.replace(f, material=torch.tensor([MATERIALS.index("stone")]), gaps=torch.tensor([[0.3, 0.8, 0.3, 0.8] * 4]).double())
+    times, waveform = impact_times(f)[0], render_audio(f)[0]
+    levels = {}
+    for time, speed in zip(times.tolist(), impact_speeds(f)[0].tolist(), strict=True):
+        if 0.1 < time < 2.4:
+            levels.setdefault(round(speed, 3), []).append(float(waveform[int(time * 16_000) :][:800].abs().max()))
+    slow, fast = (levels[key] for key in sorted(levels))
+    assert min(fast) > 3 * max(slow)
+
+
+def test_sound_is_never_silent_never_clips_and_noise_has_a_floor_at_every_frequency():
+    waveform = render_audio(sample_factors(100, seed=10))
+    assert waveform.abs().amax(1).min() > 0.02
+    assert waveform.abs().max() < 1.0
+    power = torch.fft.rfft(waveform).abs().square()
+    thirds = power[:, 400:].unfold(1, 2000, 2000).mean(2)
+    assert (thirds > 0).all() and (thirds.amin(1) / thirds.amax(1) > 1e-7).all()
+
+
+def test_a_small_picture_looks_like_a_large_one_seen_from_afar():
+    f = sample_factors(12, seed=11)
+    small, large = (render_video(f, TIMES, s, s).float() for s in (32, 96))
+    shrunk = large.unflatten(2, (32, 3)).unflatten(4, (32, 3)).mean(dim=(3, 5))
+    assert (shrunk - small).abs().mean() < 4  # of 255
+
+
+def test_the_data_set_is_cached_and_a_spoilt_cache_is_made_again(tmp_path):
+    fresh = World(5, 1, CONFIG.model, CONFIG.train.augment, cache=tmp_path)
+    [file] = tmp_path.iterdir()
+    before = file.stat().st_mtime_ns
+    again = World(5, 1, CONFIG.model, CONFIG.train.augment, cache=tmp_path)
+    assert file.stat().st_mtime_ns == before
+    assert torch.equal(fresh.waveforms, again.waveforms) and torch.equal(fresh.frames, again.frames)
+    file.write_bytes(file.read_bytes()[:1000])
+    assert torch.equal(World(5, 1, CONFIG.model, CONFIG.train.augment, cache=tmp_path).frames, fresh.frames)
+    World(6, 1, CONFIG.model, CONFIG.train.augment, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_world_needs_windows_of_one_length():
+    video = dataclasses.replace(CONFIG.model.video, seconds=1.0)
+    with pytest.raises(ValueError, match="one length"):
+        World(2, 0, dataclasses.replace(CONFIG.model, video=video), CONFIG.train.augment)
+
+
+def digest(folder) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_written_clips_are_the_same_bytes_for_the_same_seed_and_hold_what_was_rendered(tmp_path):
+    write_world(tmp_path / "a", 3, seed=4)
+    write_world(tmp_path / "b", 3, seed=4)
+    write_world(tmp_path / "c", 3, seed=5)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+    assert sorted(digest(tmp_path / "a")) == ["000.mp4", "001.mp4", "002.mp4", "LICENSE.txt", "labels.csv"]
+    rows = (tmp_path / "a" / "labels.csv").read_text().splitlines()
+    assert len(rows) == 4 and rows[0].startswith("clip,material,size,event")
+    f = sample_factors(3, 4)
+    assert rows[1].split(",")[1] == labels(f)["material"][0]
+    clip = media.read_clip(tmp_path / "a" / "000.mp4", 2.56, 2.56, 8)
+    rendered = render_audio(f)[0]
+    correlation = torch.corrcoef(torch.stack([clip.waveform, rendered]))[0, 1]
+    assert correlation > 0.9  # MP3 changes the waveform a little; a shift by 1 ms would destroy this
+    assert clip.seen.all()
+    expected = render_video(f[:1], (TIMES * 25).floor() / 25, 96, 96)[0]
+    assert (clip.frames.float() - expected.float()).abs().mean() < 6
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"thesis\.txt"):
+        write_world(tmp_path, 2, seed=0)
+    with pytest.raises(ValueError, match="1 clip or more"):
+        write_world(tmp_path / "new", 0, seed=0)
