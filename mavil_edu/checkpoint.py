@@ -17,6 +17,7 @@ from mavil_edu.config import ModelConfig, from_dict, to_dict
 
 MODEL_FILE, CONFIG_FILE, STATE_FILE = "model.safetensors", "config.json", "state.json"
 KEEP = 2  # newest checkpoints that a run keeps
+SHIPPED = Path(__file__).parent / "weights"  # models that come with the package, by name
 
 CARD = """---
 library_name: mavil_edu
@@ -107,12 +108,13 @@ def save_model(model: nn.Module, folder: str | Path, dtype: torch.dtype | None =
 
 
 def find_model(folder_or_name: str | Path, revision: str | None = None) -> Path:
-    """The folder that holds a model: the one given, its `model/` (a run's folder), or a download from the Hugging Face Hub.
+    """The folder that holds a model: the one given, its `model/` (a run's folder), one that comes with the package ("tiny"), or a
+    download from the Hugging Face Hub.
 
     Raises ValueError where a local folder holds no model, or nothing of that name can be had.
     """
     folder = Path(folder_or_name)
-    for place in (folder, folder / "model"):
+    for place in (folder, folder / "model", SHIPPED / folder):
         if (place / MODEL_FILE).is_file() and (place / CONFIG_FILE).is_file():
             return place
     if folder.exists():

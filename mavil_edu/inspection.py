@@ -94,6 +94,7 @@ class _Tally:
 
 
 def _decode_all(source: Source) -> dict[str, _Tally]:
+    """Decodes everything; a place that cannot be read counts once."""
     tallies = {kind: _Tally(kind) for kind in source.streams}
     for packet in source.packets(*tallies):
         frames, lost = source.decode(packet)
@@ -109,24 +110,29 @@ def _decode_parts(source: Source, kind: str, length: float) -> tuple[_Tally, boo
 
     Raises av.FFmpegError where the file cannot be sought in.
     """
-    gap = (length - 2 * END_PART) / (POINTS + 1)
-    points = [(END_PART + gap * (i + 1), POINT_PART) for i in range(POINTS)]
+    stands_for = (length - 2 * END_PART) / POINTS  # seconds, each point
+    points = [(END_PART + stands_for * (i + 0.5), POINT_PART) for i in range(POINTS)]
     whole, decoded = _Tally(kind), 0.0
     for start, wanted in ((0.0, END_PART), *points, (length - END_PART, END_PART)):
         part = _Tally(kind, silent=whole.silent)
         since = source.zero + start - (KEYFRAME_REACH if wanted == POINT_PART else 1e-6)
+        until = source.zero + start + wanted
         source.seek(kind, source.zero + start)
         for packet in source.packets(kind):
             frames, lost = source.decode(packet)
             part.lost += lost and part.frames > 0  # right after a seek a decoder may miss what came before
-            for frame in frames:
-                if frame.time is None or frame.time >= since:
+            times = [part.end if frame.time is None else frame.time for frame in frames]
+            for frame, time in zip(frames, times, strict=True):
+                if since <= time < until:
                     part.take(frame, source)
-            if part.end - part.start >= wanted:
+            if part.end - part.start >= wanted or any(time >= until for time in times):
                 break
-        decoded += min(part.seconds, wanted)
+        if wanted == POINT_PART:
+            decoded += stands_for * (part.seconds >= wanted / 2)
+        else:
+            decoded += min(part.seconds, wanted)
         whole.add(part)
-    whole.estimated = length * min(1.0, decoded / (2 * END_PART + POINTS * POINT_PART))
+    whole.estimated = decoded
     return whole, part.frames > 0
 
 
@@ -155,7 +161,7 @@ def _promises(source: Source, tallies: dict[str, _Tally]) -> list[str]:
         for kind, seconds in own.items()
         if seconds and tallies[kind].seconds < ENOUGH * seconds
     ]
-    longest, whole = max(tally.seconds for tally in tallies.values()), source.container_seconds
+    longest, whole = max(t.seconds + max(t.start - source.zero, 0) for t in tallies.values() if t.frames), source.container_seconds
     if not all(own.values()) and whole and longest < ENOUGH * whole:
         missing.append(f"{longest:.1f} of {whole:.1f} s decode")
     return missing
@@ -284,12 +290,14 @@ def inspect_paths(
 def table(verdicts: list[Inspection]) -> None:
     """Prints one row a file."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    rows = Table("file", "status", "train", "sound (s)", "picture (s)", "promised (s)", "streams", "tokens", "message")
+    rows = Table("file", "status", "train", "sound, picture (s)", "promised (s)", "tokens", "message")
     for v in verdicts:
-        promised = "?" if v.promised_seconds is None else f"{v.promised_seconds:.2f}"
-        streams = f"{v.audio_codec or '-'}, {v.video_codec or '-'}" + (f" {v.width}×{v.height}" if v.width else "")
-        numbers = f"{v.audio_seconds:.2f}", f"{v.video_seconds:.2f}", promised, streams, f"{v.audio_tokens} + {v.video_tokens}"
-        rows.add_row(v.path.name, v.status, "yes" if v.trainable else "no", *numbers, v.message)
+        promised = "?" if v.promised_seconds is None else f"{v.promised_seconds:.1f}"
+        numbers = f"{v.audio_seconds:.1f}, {v.video_seconds:.1f}", promised, f"{v.audio_tokens} + {v.video_tokens}"
+        rows.add_row(escape(v.path.name), v.status, "yes" if v.trainable else "no", *numbers, escape(v.message))
+    for column in rows.columns[1:3]:
+        column.no_wrap = True
     Console().print(rows)

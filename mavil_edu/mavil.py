@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mavil_edu.checkpoint import load_model, save_model
-from mavil_edu.config import Config, ModelConfig, ObjectiveConfig
+from mavil_edu.config import AudioConfig, Config, ModelConfig, ObjectiveConfig, VideoConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
 from mavil_edu.fusion import Fusion
@@ -176,8 +176,16 @@ def reconstruction_target(patches: Tensor, config: ModelConfig) -> Tensor:
     return normalise_patches(patches) if config.target == "normalised" else patches
 
 
-def _statistics_loss(prediction: Prediction, patches: Tensor, scored: Tensor) -> Tensor:
-    return masked_mse(prediction.statistics, torch.cat(patch_statistics(patches), dim=-1), scored)
+def _reconstruction(prediction: Prediction, x: Tensor, scored: Tensor, side: AudioConfig | VideoConfig, model: ModelConfig) -> list[Tensor]:
+    """One modality's masked MSE, and that of its statistics where they are predicted, else 0."""
+    patches = patchify(x, side)
+    if model.target == "raw":
+        return [masked_mse(prediction.patches, patches, scored), x.new_zeros(())]
+    statistics = patch_statistics(patches)
+    mse = masked_mse(prediction.patches, normalise_patches(patches, statistics), scored)
+    if prediction.statistics is None:
+        return [mse, x.new_zeros(())]
+    return [mse, masked_mse(prediction.statistics, torch.cat(statistics, dim=-1), scored)]
 
 
 def stage_one_losses(
@@ -196,19 +204,11 @@ def stage_one_losses(
 
     audio, video: the model's input. audio_scored, video_scored: (b, n) bool, the patches that count: hidden, less padding.
     """
-    audio_patches, video_patches = patchify(audio, model.audio), patchify(video, model.video)
-    audio_mse = masked_mse(output.audio.patches, reconstruction_target(audio_patches, model), audio_scored)
-    video_mse = masked_mse(output.video.patches, reconstruction_target(video_patches, model), video_scored)
-    zero = audio_mse.new_zeros(())
-    statistics = inter = None
-    if model.predict_statistics:
-        statistics = _statistics_loss(output.audio, audio_patches, audio_scored) + _statistics_loss(
-            output.video, video_patches, video_scored
-        )
-    a, v = output.audio_projection, output.video_projection
-    if a is not None and v is not None:
-        inter = inter_modal(a, v, objective.tau_inter)
+    audio_mse, audio_statistics = _reconstruction(output.audio, audio, audio_scored, model.audio, model)
+    video_mse, video_statistics = _reconstruction(output.video, video, video_scored, model.video, model)
+    a, v, zero = output.audio_projection, output.video_projection, audio_mse.new_zeros(())
+    inter = inter_modal(a, v, objective.tau_inter) if a is not None and v is not None else None
     intra = intra_modal(a, output.second_audio_projection, v, output.second_video_projection, objective.tau_intra)
-    raw = audio_mse + video_mse + (zero if statistics is None else statistics)
-    total = raw + objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
-    return Losses(audio_mse, video_mse, statistics, inter, intra, total)
+    raw, statistics = audio_mse + video_mse, audio_statistics + video_statistics
+    total = raw + statistics + objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
+    return Losses(audio_mse, video_mse, statistics if model.predict_statistics else None, inter, intra, total)

@@ -3,6 +3,7 @@
 With `media.py`, which reads windows and writes files on top of it, the only place that touches real media.
 """
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +32,13 @@ class Source:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        if not self.path.is_file():
-            what = "is a folder or a device; give a media file" if self.path.exists() else "does not exist; check the path"
-            raise MediaError(f"{self.path} {what}.")
-        if self.path.stat().st_size == 0:
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise MediaError(f"{self.path} cannot be opened ({error.strerror}); check the path and your rights to it.") from error
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe might wait for ever
+            raise MediaError(f"{self.path} is a folder or a device, not a file; give a media file.")
+        if status.st_size == 0:
             raise MediaError(f"{self.path} is empty (0 bytes); copy or download it again.")
         self._open()
         starts = [float(s.start_time * s.time_base) for s in self.streams.values() if s.start_time is not None]
@@ -161,9 +165,10 @@ class Mono:
 
     def __init__(self, frame: av.AudioFrame):
         self._format = frame.format.name, frame.layout.name, frame.sample_rate
-        placeless = frame.layout.name.endswith(" channels") or frame.layout.name.startswith("ambisonic")
-        layout = frame.layout if placeless else "mono"
-        self._resampler = av.AudioResampler("fltp", layout, SAMPLE_RATE, options={"rematrix_maxval": "1.0"})
+        name, count = frame.layout.name, frame.layout.nb_channels
+        placeless = name.startswith("ambisonic") or (name.endswith(" channels") and count > 8)  # up to 8 FFmpeg knows the usual order
+        layout, self._channels = (frame.layout, count) if placeless else ("mono", 1)
+        self._resampler = av.AudioResampler("flt", layout, SAMPLE_RATE, options={"rematrix_maxval": "1.0"})
 
     def fits(self, frame: av.AudioFrame) -> bool:
         """Whether a frame is of the same format as the first."""
@@ -171,6 +176,6 @@ class Mono:
 
     def mix(self, frame: av.AudioFrame | None) -> np.ndarray:
         """The samples that a further frame completes, in [-1, 1], non-finite ones as 0; None gives the last ones."""
-        pieces = [piece.to_ndarray().mean(axis=0) for piece in self._resampler.resample(frame)]
+        pieces = [piece.to_ndarray().reshape(-1, self._channels).mean(axis=1) for piece in self._resampler.resample(frame)]
         mixed = np.concatenate([np.zeros(0, np.float32), *pieces])
         return np.nan_to_num(mixed, copy=False, nan=0.0, posinf=0.0, neginf=0.0).clip(-1, 1)

@@ -94,7 +94,7 @@ def write_world(out: Path, clips: int, seed: int, seconds: float = 2.56, size: i
     if clips < 1 or seconds < 0.1 or size < 16:
         raise ValueError(f"Ask for 1 clip or more, of 0.1 s and 16 pixels or more, not {clips} of {seconds:g} s and {size} pixels.")
     names = [f"{index:0{max(3, len(str(clips - 1)))}d}.mp4" for index in range(clips)]
-    expected = {*names, "labels.csv", "LICENSE.txt"}
+    expected = {*names, "labels.csv", "LICENSE.txt", "README.md"}
     if out.exists() and (other := sorted(p.name for p in out.iterdir() if p.name not in expected)):
         raise ValueError(f"{out} holds other files already, such as {other[0]}. Give --out a new or empty folder; nothing is overwritten.")
     out.mkdir(parents=True, exist_ok=True)

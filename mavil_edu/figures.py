@@ -1,0 +1,231 @@
+"""Pictures, drawn from tensors alone, each with the sentence that says what it shows; nothing here knows the model."""
+
+import base64
+import html
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from matplotlib.figure import Figure
+from torch import Tensor
+
+PAPER, INK, GRID, HIDDEN = "#e9ebee", "#1f2430", "#b9bec7", "#9aa0ab"  # opaque and light: reads on a dark page and on a white one
+BLUE, ORANGE, GREEN = "#0b62a4", "#c2570c", "#1b7a4b"  # told apart by colour-blind readers
+DPI = 110
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and its sentence; shows itself in a notebook with alt text, caption and a plain-text twin."""
+
+    figure: Figure
+    sentence: str
+
+    def png(self) -> bytes:
+        """The same bytes each time."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": None})
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the PNG, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(self.png())
+        os.replace(temporary, path)
+        return path
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return {"text/html": image_html(self.png(), self.sentence), "text/plain": self.sentence}
+
+
+def image_html(png: bytes, sentence: str) -> str:
+    """A PNG as `<figure>` with alt text and caption, everything inline."""
+    data, text = base64.b64encode(png).decode(), html.escape(sentence)
+    return (
+        f'<figure style="margin:0"><img alt="{text}" style="max-width:100%" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _axes(width: float, height: float, rows: int = 1, columns: int = 1, **options):
+    figure = Figure(figsize=(width, height), facecolor=PAPER, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for ax in axes.flat:
+        ax.set_facecolor(PAPER)
+        ax.tick_params(colors=INK, labelsize=8)
+        for spine in ax.spines.values():
+            spine.set_color(GRID)
+    return figure, axes
+
+
+def mel_frequency(bins: int, sample_rate: int = 16_000) -> np.ndarray:
+    """The middle of each mel band in Hz, from 20 Hz to half the sample rate, on Kaldi's mel scale."""
+    low, high = (1127 * np.log(1 + f / 700) for f in (20, sample_rate / 2))
+    return 700 * (np.exp((low + (high - low) * (np.arange(bins) + 1) / (bins + 1)) / 1127) - 1)
+
+
+def _peak_hz(spectrogram: Tensor) -> int:
+    return int(round(mel_frequency(spectrogram.shape[1])[int(spectrogram.exp().mean(dim=0).argmax())], -1))
+
+
+def _draw_spectrogram(ax, spectrogram: Tensor, seconds: float, limits: tuple[float, float], hidden: Tensor | None = None) -> None:
+    """hidden: (frames, mel bins) bool, drawn grey."""
+    values = np.ma.masked_array(spectrogram.T.numpy(), mask=None if hidden is None else hidden.T.numpy())
+    ax.set_facecolor(HIDDEN)
+    bins = spectrogram.shape[1]
+    ax.imshow(
+        values,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(0, seconds, 0, bins),
+        interpolation="nearest",
+    )
+    hertz = mel_frequency(bins)
+    places = [int(np.abs(hertz - f).argmin()) for f in (250, 1000, 4000)]
+    ax.set_yticks([p + 0.5 for p in places], ["250 Hz", "1 kHz", "4 kHz"])
+
+
+def _limits(spectrogram: Tensor) -> tuple[float, float]:
+    low, high = np.quantile(spectrogram.numpy(), (0.02, 0.998))
+    return float(low), float(max(high, low + 1e-3))
+
+
+def hidden_cells(mask: Tensor, grid: tuple[int, int], patch: tuple[int, int]) -> Tensor:
+    """A token mask (tokens,) as a mask of the spectrogram's values (frames, mel bins)."""
+    return repeat(mask, "(t f) -> (t pt) (f pf)", t=grid[0], f=grid[1], pt=patch[0], pf=patch[1])
+
+
+def spectrogram_panels(panels: dict[str, Tensor], seconds: float, hidden: dict[str, Tensor] | None = None) -> Picture:
+    """Log-mel spectrograms above one another on one colour scale.
+
+    panels: title -> (frames, mel bins). hidden: title -> (frames, mel bins) bool, True where a panel is drawn grey.
+    """
+    hidden = hidden or {}
+    first = next(iter(panels.values()))
+    figure, axes = _axes(7.2, 0.4 + 1.35 * len(panels), len(panels), sharex=True)
+    for ax, (title, spectrogram) in zip(axes[:, 0], panels.items(), strict=True):
+        _draw_spectrogram(ax, spectrogram, seconds, _limits(first), hidden.get(title))
+        ax.set_title(title, fontsize=9, color=INK, loc="left")
+    axes[-1, 0].set_xlabel("seconds", fontsize=8, color=INK)
+    parts = []
+    for title, spectrogram in panels.items():
+        share = "" if title not in hidden else f", {100 * hidden[title].float().mean():.0f} % hidden"
+        parts.append(f"{title} (loudest band near {_peak_hz(spectrogram)} Hz{share})")
+    return Picture(figure, f"Spectrogram, {first.shape[0]} × {first.shape[1]} over {seconds:g} s: {'; '.join(parts)}.")
+
+
+def frame_panels(panels: dict[str, Tensor], seconds: float) -> Picture:
+    """Filmstrips above one another: title -> (t, height, width, 3) uint8."""
+    first = next(iter(panels.values()))
+    figure, axes = _axes(7.2, 0.25 + 1.12 * len(panels), len(panels))
+    for ax, (title, frames) in zip(axes[:, 0], panels.items(), strict=True):
+        _draw_strip(ax, frames)
+        ax.set_title(title, fontsize=9, color=INK, loc="left")
+    parts = [f"{title} (mean brightness {frames.float().mean() / 2.55:.0f} %)" for title, frames in panels.items()]
+    t, height, width = first.shape[:3]
+    return Picture(figure, f"Filmstrip, {t} frames of {width} × {height} over {seconds:g} s: {'; '.join(parts)}.")
+
+
+def _draw_strip(ax, frames: Tensor) -> None:
+    padded = torch.nn.functional.pad(frames, (0, 0, 1, 1, 1, 1), value=233)
+    ax.imshow(rearrange(padded, "t h w c -> h (t w) c").numpy(), interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def reconstruction(
+    frames: dict[str, Tensor], spectrograms: dict[str, Tensor], hidden: Tensor, seconds: float, hidden_frames: float, borrowed: bool
+) -> Picture:
+    """One clip's original, masked, reconstructed and completed frames and spectrograms, side by side.
+
+    frames, spectrograms: title -> tensor, the same titles in the same order, the second of them the masked one.
+    hidden: (frames, mel bins) bool. hidden_frames: share of the video patches that is hidden.
+    borrowed: the pictures use the hidden patches' own mean and std, which the caption then says.
+    """
+    titles = list(frames)
+    figure, axes = _axes(12.0, 0.4 + 1.4 * len(titles), len(titles), 2, width_ratios=[1.35, 1])
+    original = spectrograms[titles[0]]
+    for row, title in zip(axes, titles, strict=True):
+        _draw_strip(row[0], frames[title])
+        row[0].set_title(title, fontsize=10, color=INK, loc="left")
+        _draw_spectrogram(row[1], spectrograms[title], seconds, _limits(original), hidden if title == titles[1] else None)
+        if title != titles[-1]:
+            row[1].set_xticklabels([])
+    axes[-1, 1].set_xlabel("seconds", fontsize=8, color=INK)
+    error = {t: float((spectrograms[t] - original).abs()[hidden].mean()) for t in titles[2:3]}
+    how = "using the hidden patches' own mean and std" if borrowed else "nothing borrowed from the hidden patches"
+    sentence = (
+        f"Frames (left) and spectrogram (right) of {seconds:g} s: {', '.join(titles)}. {100 * hidden_frames:.0f} % of the picture and "
+        f"{100 * hidden.float().mean():.0f} % of the sound hidden; there the reconstruction is off by "
+        f"{next(iter(error.values()), 0):.1f} log-mel units on average; {how}."
+    )
+    return Picture(figure, sentence)
+
+
+def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
+    """Each loss over the steps, in training and on held-out clips, with its trivial answer dashed.
+
+    rows: of metrics.jsonl. terms: name in the rows -> title; names that no row has are left out.
+    """
+    terms = {name: title for name, title in terms.items() if any(row.get(name) is not None for row in rows)}
+    figure, axes = _axes(2.9 * max(len(terms), 1), 2.4, 1, max(len(terms), 1))
+    parts = []
+    for ax, (name, title) in zip(axes[0], terms.items(), strict=False):
+        for held_out, colour, width in ((False, GRID, 0.8), (True, BLUE, 1.8)):
+            points = [(r["step"], r[name]) for r in rows if bool(r.get("held_out")) == held_out and r.get(name) is not None]
+            if points:
+                ax.plot(
+                    *zip(*points, strict=True),
+                    color=colour,
+                    linewidth=width,
+                    label="held-out clips" if held_out else "training",
+                    zorder=2 + held_out,
+                )
+                last = points[-1]
+        trivial = next((r[f"{name}_trivial"] for r in reversed(rows) if r.get(f"{name}_trivial") is not None), None)
+        if trivial is not None:
+            ax.axhline(trivial, color=ORANGE, linestyle="--", linewidth=1.4, label="best trivial answer", zorder=4)
+        ax.set_title(title, fontsize=9, color=INK)
+        ax.set_xlabel("step", fontsize=8, color=INK)
+        ax.grid(color=GRID, linewidth=0.4)
+        parts.append(f"{title} {last[1]:.2f}" + ("" if trivial is None else f" (trivial {trivial:.2f})"))
+    if terms:
+        axes[0, 0].legend(fontsize=7, facecolor=PAPER, edgecolor=GRID, labelcolor=INK)
+    return Picture(figure, f"Losses after {max((r['step'] for r in rows), default=0)} steps: {'; '.join(parts)}.")
+
+
+def similarity(matrix: Tensor, rows: str = "sound", columns: str = "picture") -> Picture:
+    """A similarity matrix (i, j) whose diagonal holds the true pairs."""
+    figure, axes = _axes(4.4, 3.6)
+    image = axes[0, 0].imshow(matrix.numpy(), cmap="cividis", interpolation="nearest")
+    figure.colorbar(image, ax=axes[0, 0]).ax.tick_params(colors=INK, labelsize=8)
+    axes[0, 0].set_xlabel(f"{columns} of clip", fontsize=8, color=INK)
+    axes[0, 0].set_ylabel(f"{rows} of clip", fontsize=8, color=INK)
+    first = int((matrix.argmax(dim=1) == torch.arange(len(matrix))).sum())
+    return Picture(figure, f"Similarity of {len(matrix)} {rows}s and {matrix.shape[1]} {columns}s: {first} of {len(matrix)} {rows}s are "
+                           f"most like their own {columns}; by chance it would be 1.")  # fmt: skip
+
+
+def patch_grid(spectrogram: Tensor, patch: tuple[int, int], seconds: float, hidden: Tensor | None = None) -> Picture:
+    """A spectrogram (frames, mel bins) cut into its patches by lines, the hidden ones grey."""
+    figure, axes = _axes(7.2, 2.4)
+    _draw_spectrogram(axes[0, 0], spectrogram, seconds, _limits(spectrogram), hidden)
+    frames, bins = spectrogram.shape
+    for t in range(0, frames + 1, patch[0]):
+        axes[0, 0].axvline(t / frames * seconds, color=PAPER, linewidth=0.8)
+    for f in range(0, bins + 1, patch[1]):
+        axes[0, 0].axhline(f, color=PAPER, linewidth=0.8)
+    axes[0, 0].set_xlabel("seconds", fontsize=8, color=INK)
+    count = (frames // patch[0]) * (bins // patch[1])
+    covered = 0 if hidden is None else round(float(hidden.float().mean()) * count)
+    return Picture(figure, f"Spectrogram, {frames} × {bins} over {seconds:g} s, loudest band near {_peak_hz(spectrogram)} Hz, cut into {count} "
+                           f"patches of {patch[0]} × {patch[1]}; {covered} of {count} hidden.")  # fmt: skip

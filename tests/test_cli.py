@@ -1,0 +1,164 @@
+"""The command line as people use it: real processes, real files, real exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).parent.parent / "data_samples"
+
+
+def mavil(*arguments: object, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mavil_edu", *map(str, arguments)]
+    root = str(Path(__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "2", "COLUMNS": "100"}
+    return subprocess.run(command, cwd=cwd, timeout=timeout, capture_output=True, text=True, env=environment, check=False)
+
+
+def refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """The command ended with one clear error and no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """12 of the sample clips, with files that cannot be trained on among them."""
+    folder = tmp_path_factory.mktemp("clips")
+    for file in sorted(SAMPLES.glob("*.mp4"))[:12]:
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "broken.mp4").write_bytes(b"not a film")
+    (folder / "empty.webm").write_bytes(b"")
+    (folder / "notes.txt").write_text("no media file")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(clips, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    done = mavil("pretrain", "--data", clips, "--preset", "tiny", "--steps", 3, "--out", folder, "--config.train.evaluate-every", 2)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_help_answers_in_1_5_seconds_and_names_an_example_for_every_command():
+    mavil("--help")  # the first start compiles
+    started = time.perf_counter()
+    done = mavil("--help")
+    assert time.perf_counter() - started < 1.5
+    assert done.returncode == 0
+    for command in ("demo", "inspect", "world", "pretrain", "reconstruct"):
+        assert command in done.stdout
+        one = mavil(command, "--help")
+        assert one.returncode == 0 and f"Example: mavil-edu {command}" in one.stdout
+
+
+def test_pretrain_writes_everything_that_others_rely_on(run, clips):
+    names = {p.name for p in run.iterdir()}
+    wanted = {"config.json", "summary.json", "metrics.jsonl", "checkpoints", "figures", "audio", "report.html", "model", "examples.json"}
+    assert wanted <= names
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["steps"] == 3 and summary["seconds"] > 0 and summary["target"] == "normalised"
+    for modality in ("audio", "video"):
+        assert summary[modality]["masked_mse"] > 0
+        assert summary[modality]["best_trivial_mse"] == min(summary[modality]["trivial"].values())
+    retrieval = summary["retrieval"]
+    assert retrieval["clips"] == 1 and retrieval["chance_r1"] == 1.0
+    assert 0 <= retrieval["audio_to_video"]["r1"] <= retrieval["audio_to_video"]["r5"] <= 1
+    assert {Path(s["path"]).name for s in summary["clips"]["skipped"]} == {"broken.mp4", "empty.webm"}
+    assert summary["clips"]["trained"] == 11 and summary["clips"]["held_out"] == 1
+    assert {p.name for p in (run / "model").iterdir()} >= {"model.safetensors", "config.json", "README.md"}
+    assert "audio" in json.loads((run / "model" / "config.json").read_text())
+    assert list((run / "figures").glob("*.png")) and list((run / "audio").glob("*.wav"))
+    report = (run / "report.html").read_text()
+    assert "broken.mp4" in report
+
+
+def test_a_run_is_never_overwritten_and_can_be_resumed_when_it_is_complete(run, clips):
+    refused(mavil("pretrain", "--data", clips, "--out", run, "--steps", 3), "--resume", "not empty")
+    before = (run / "model" / "model.safetensors").read_bytes()
+    done = mavil("pretrain", "--data", clips, "--out", run, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert (run / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_a_killed_run_resumes_to_the_weights_of_one_that_never_stopped(run, clips, tmp_path):
+    arguments = ["pretrain", "--data", clips, "--preset", "tiny", "--steps", "3", "--config.train.evaluate-every", "2"]
+    command = [sys.executable, "-m", "mavil_edu", *map(str, arguments), "--out", str(tmp_path / "run"), "--config.train.save-every", "1"]
+    environment = os.environ | {"PYTHONPATH": str(SAMPLES.parent), "OMP_NUM_THREADS": "2"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run" / "checkpoints").glob("step-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = mavil("pretrain", "--data", clips, "--out", tmp_path / "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if "held_out" not in line]
+    assert steps == [0, 1, 2]
+
+
+def test_reconstruct_takes_a_run_or_the_shipped_model_and_anyones_file(run, tmp_path):
+    clip = sorted(SAMPLES.glob("*.mp4"))[0]
+    for name, options in (("own", ["--checkpoint", run]), ("shipped", [])):
+        done = mavil("reconstruct", clip, "--out", tmp_path / name, *options)
+        assert done.returncode == 0, done.stderr
+        suffixes = {p.suffix for p in (tmp_path / name).rglob("*") if p.is_file()}
+        assert {".png", ".wav", ".mp4"} <= suffixes
+
+
+def test_reconstruct_refuses_what_it_cannot_use_with_a_sentence(clips, tmp_path):
+    refused(mavil("reconstruct", clips / "broken.mp4", "--out", tmp_path / "o"), "broken.mp4")
+    refused(mavil("reconstruct", clips / "missing.mp4", "--out", tmp_path / "o"), "missing.mp4")
+    refused(mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", "--checkpoint", tmp_path), "holds no model")
+    refused(mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", "--audio-ratio", 1.5), "1.5")
+
+
+def test_pretrain_refuses_folders_without_a_usable_clip(tmp_path):
+    refused(mavil("pretrain", "--data", tmp_path / "nowhere", "--out", tmp_path / "o"), "nowhere")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.mp4").write_bytes(b"junk")
+    refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o"), "a.mp4", "unreadable")
+    assert not (tmp_path / "o").exists()
+    refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--steps", 1, "--minutes", 1), "not both")
+    refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--config.model.encoder.width", 100), "multiple of 3")
+    refused(mavil("pretrain", "--data", SAMPLES, "--out", tmp_path / "o", "--resume"), "no run")
+
+
+def test_inspect_says_which_file_is_unusable_and_sets_the_exit_code(clips):
+    good = sorted(clips.glob("0*.mp4"))[:2]
+    fine = mavil("inspect", *good, "--json")
+    assert fine.returncode == 0, fine.stderr
+    assert [row["status"] for row in json.loads(fine.stdout)] == ["ok", "ok"]
+    mixed = mavil("inspect", clips, "--json")
+    rows = {Path(row["path"]).name: row for row in json.loads(mixed.stdout)}
+    assert mixed.returncode == 1
+    assert rows["broken.mp4"]["status"] == rows["empty.webm"]["status"] == "unreadable"
+    assert "notes.txt" not in rows and len(rows) == 14
+    assert rows["000.mp4"]["audio_tokens"] == rows["000.mp4"]["video_tokens"] == 64
+    table = mavil("inspect", clips)
+    assert table.returncode == 1 and "broken.mp4" in table.stdout
+    refused(mavil("inspect", clips / "notes_missing"), "notes_missing")
+
+
+def test_world_makes_clips_that_inspect_calls_ok(tmp_path):
+    done = mavil("world", "--clips", 2, "--seed", 3, "--out", tmp_path / "w")
+    assert done.returncode == 0, done.stderr
+    assert mavil("inspect", tmp_path / "w").returncode == 0
+    refused(mavil("world", "--clips", 0, "--out", tmp_path / "v"), "1 clip or more")
+
+
+def test_an_error_that_is_ours_can_be_traced_on_demand(tmp_path):
+    os.environ["MAVIL_EDU_TRACEBACK"] = "1"
+    try:
+        done = mavil("pretrain", "--data", tmp_path / "nowhere", "--out", tmp_path / "o")
+    finally:
+        del os.environ["MAVIL_EDU_TRACEBACK"]
+    assert "Traceback" in done.stderr
