@@ -168,8 +168,8 @@ def _tell(out: Path, summary: dict) -> None:
     """A run's verdict in the terminal."""
     for name in ("audio", "video"):
         ours, best = summary[name]["masked_mse"], summary[name]["best_trivial_mse"]
-        better = "" if best == 0 else f", {100 * (1 - ours / best):.0f} % below it"
-        _say(f"{name}: masked MSE {ours:.3f}; best trivial answer {best:.3f}{better}")
+        gain = 100 * (1 - ours / best) if best else 0.0
+        _say(f"{name}: masked MSE {ours:.3f}, {abs(gain):.0f} % {'below' if gain > 0 else 'ABOVE'} the best trivial answer's {best:.3f}")
     r = summary["retrieval"]
     for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")):
         _say(f"{label}, {r['clips']} clips: R@1 {100 * r[way]['r1']:.1f} % (chance {100 * r['chance_r1']:.1f}), "

@@ -45,7 +45,8 @@ def sound_sentence(waveform: Tensor, caption: str) -> str:
     level = 10 * float(torch.log10(waveform.square().mean() + 1e-12))
     spectrum = torch.fft.rfft(waveform * torch.hann_window(len(waveform))).abs()
     strongest = float(spectrum.argmax()) * SAMPLE_RATE / len(waveform)
-    return f"{caption}: sound of {len(waveform) / SAMPLE_RATE:.2f} s, {level:.0f} dB of full scale, strongest near {round(strongest, -1):.0f} Hz."
+    seconds = len(waveform) / SAMPLE_RATE
+    return f"{caption}: sound of {seconds:.2f} s, {level:.0f} dB of full scale, strongest near {round(strongest, -1):.0f} Hz."
 
 
 def player(waveform: Tensor, caption: str) -> Player:
@@ -57,6 +58,7 @@ def player(waveform: Tensor, caption: str) -> Player:
 def video_player(frames: Tensor, frame_rate: float, waveform: Tensor | None, caption: str, width: int = 240) -> Player:
     """A player for frames (t, height, width, 3) uint8 with, or without, their sound: H.264 and MP3 in MP4."""
     t, rows, columns = frames.shape[:3]
-    sentence = f"{caption}: video of {t / frame_rate:.2f} s, {t} frames of {columns} × {rows}, {'with' if waveform is not None else 'without'} sound."
+    sound = "without sound" if waveform is None else "with sound"
+    sentence = f"{caption}: video of {t / frame_rate:.2f} s, {t} frames of {columns} × {rows}, {sound}."
     data = _bytes_of(".mp4", lambda p: media.write_mp4(p, frames, frame_rate, waveform))
     return Player(_element("video", "video/mp4", data, sentence, f' width="{width}" playsinline'), sentence)

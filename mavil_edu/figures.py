@@ -227,5 +227,5 @@ def patch_grid(spectrogram: Tensor, patch: tuple[int, int], seconds: float, hidd
     axes[0, 0].set_xlabel("seconds", fontsize=8, color=INK)
     count = (frames // patch[0]) * (bins // patch[1])
     covered = 0 if hidden is None else round(float(hidden.float().mean()) * count)
-    return Picture(figure, f"Spectrogram, {frames} × {bins} over {seconds:g} s, loudest band near {_peak_hz(spectrogram)} Hz, cut into {count} "
-                           f"patches of {patch[0]} × {patch[1]}; {covered} of {count} hidden.")  # fmt: skip
+    sentence = f"Spectrogram, {frames} × {bins} over {seconds:g} s, loudest band near {_peak_hz(spectrogram)} Hz, cut into {count} patches"
+    return Picture(figure, f"{sentence} of {patch[0]} × {patch[1]}; {covered} of {count} hidden.")

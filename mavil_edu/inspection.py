@@ -264,17 +264,15 @@ def inspect_file(path: Path | str, model: ModelConfig, min_seconds: float = 1.0,
     )
 
 
+Progress = Callable[[int, int], None]  # told the number of files done and of all
+
+
 def inspect_paths(
-    paths: list[Path | str],
-    model: ModelConfig,
-    min_seconds: float = 1.0,
-    full: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    workers: int | None = None,
+    paths: list[Path | str], model: ModelConfig, min_seconds=1.0, full=False, progress: Progress | None = None, workers: int | None = None
 ) -> Iterator[Inspection]:
     """The verdicts on files and on the media files of folders, one by one in order, decoded by `workers` threads side by side.
 
-    progress: called with the number of files done and the number of all. workers: by default one a processor, at most 8.
+    min_seconds, full: as `inspect_file` takes them. workers: by default one a processor, at most 8.
     """
     files = find_media(paths)
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))

@@ -16,15 +16,29 @@ TERMS = {
 }
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2430; --paper: #ffffff; --soft: #eef0f3; --line: #c9ced6; --good: #1b7a4b; --bad: #b3401a }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ec; --paper: #14171c; --soft: #20252d; --line: #3b424d; --good: #6fd3a0; --bad: #ff9b73 } }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 66rem; padding: 0 1rem }
-h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { margin-top: 2.4rem } h3 { margin-top: 2rem }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto } th, td { padding: .35rem .9rem; border-bottom: 1px solid var(--line); text-align: left }
-td.n { text-align: right; font-variant-numeric: tabular-nums } .good { color: var(--good); font-weight: 600 } .bad { color: var(--bad); font-weight: 600 }
-figure { margin: 1rem 0 } figcaption { font-size: .88rem; opacity: .85 } img, video { max-width: 100%; border-radius: 6px }
-.row { display: flex; flex-wrap: wrap; gap: 1rem 1.6rem } .row figure { margin: 0; max-width: 19rem } audio { width: 18rem; max-width: 100% } video { width: 12rem; image-rendering: pixelated }
-details { background: var(--soft); padding: .6rem 1rem; border-radius: 6px; margin: 1rem 0 } pre { overflow-x: auto; font-size: .82rem }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8ec; --paper: #14171c; --soft: #20252d; --line: #3b424d; --good: #6fd3a0; --bad: #ff9b73 }
+}
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper) }
+body { margin: 2rem auto; max-width: 66rem; padding: 0 1rem }
+h1 { font-size: 1.7rem; margin-bottom: .2rem }
+h2, h3 { margin-top: 2.2rem }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+th, td { padding: .35rem .9rem; border-bottom: 1px solid var(--line); text-align: left }
+td.n { text-align: right; font-variant-numeric: tabular-nums }
+.good { color: var(--good); font-weight: 600 }
+.bad { color: var(--bad); font-weight: 600 }
+figure { margin: 1rem 0 }
+figcaption { font-size: .88rem; opacity: .85 }
+img, video { max-width: 100%; border-radius: 6px }
+.row { display: flex; flex-wrap: wrap; gap: 1rem 1.6rem }
+.row figure { margin: 0; max-width: 19rem }
+audio { width: 18rem; max-width: 100% }
+video { width: 12rem; image-rendering: pixelated }
+details { background: var(--soft); padding: .6rem 1rem; border-radius: 6px; margin: 1rem 0 }
+pre { overflow-x: auto; font-size: .82rem }
 """
+SPACES = {"normalised": "each patch normalised to mean 0 and variance 1", "raw": "raw patches"}
 KINDS = {".png": "image/png", ".wav": "audio/wav", ".mp4": "video/mp4"}
 
 
@@ -63,7 +77,8 @@ def _reconstruction_rows(summary: dict) -> list[str]:
         verdict = f'<span class="{"good" if gain > 0 else "bad"}">{100 * abs(gain):.0f} % {"better" if gain > 0 else "worse"}</span>'
         others = ", ".join(f"{_say(key.replace('_', ' '))} {value:.3f}" for key, value in part.get("trivial", {}).items())
         rows.append(
-            f'<tr><th scope="row">{title}: hidden patches, mean squared error</th><td class="n">{ours:.3f}</td><td class="n">{best:.3f}</td>'
+            f'<tr><th scope="row">{title}: hidden patches, mean squared error</th>'
+            f'<td class="n">{ours:.3f}</td><td class="n">{best:.3f}</td>'
             f"<td>{verdict}</td><td>{others}</td></tr>"
         )
     return rows
@@ -87,10 +102,9 @@ def _retrieval_rows(summary: dict) -> list[str]:
 
 def _about_clips(summary: dict) -> str:
     clips = summary.get("clips", {})
-    held = (
-        "on clips that it never saw in training" if summary.get("held_out") else "on the very clips it was trained on: there was no other"
-    )
-    text = f"<p>Trained on {clips.get('trained', '?')} clips for {summary.get('steps', '?')} steps; measured {held}: {clips.get('held_out', '?')}.</p>"
+    held = "none of them seen in training" if summary.get("held_out") else "those it was trained on, for there were no others"
+    counts = f"Trained on {clips.get('trained', '?')} clips for {summary.get('steps', '?')} steps"
+    text = f"<p>{counts}; measured on {clips.get('held_out', '?')} clips: {held}.</p>"
     if silent := clips.get("silent_windows"):
         text += f"<p>{silent} draws gave no sample (silent, or not readable) and were left out.</p>"
     if skipped := clips.get("skipped"):
@@ -133,16 +147,17 @@ def write_report(run: Path) -> Path:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>MAViL stage 1: {_say(run.name)}</title><style>{STYLE}</style></head><body>
 <h1>What this model has learnt</h1>
-<p>MAViL, stage 1: most of each clip's sound and picture was hidden; the model filled it in, and learnt which sound belongs to which picture.</p>
+<p>MAViL, stage 1: most of each clip's sound and picture was hidden; the model filled it in, and learnt which sound belongs to
+which picture.</p>
 {_about_clips(summary)}
 <table><thead><tr><th></th><th>this model</th><th>best trivial answer</th><th>verdict</th><th>all trivial answers</th></tr></thead>
 <tbody>{"".join(_reconstruction_rows(summary) + _retrieval_rows(summary))}</tbody></table>
 <p>Errors are measured in the space of the training target: {_say(space)}. The trivial answers are what one reaches without learning: each
 position's mean over the training clips, a copy of the nearest visible patch, the mean corrected by the visible neighbours; and chance.</p>
-<h2>Held-out clips</h2>{shown or "<p>No examples were written.</p>"}
+<h2>Clips</h2>{shown or "<p>No examples were written.</p>"}
 <h2>Training</h2>{figures.image_html(picture.png(), picture.sentence)}
 <h2>How it was made</h2>
-<p>{_say(summary.get("seconds", "?"))} s of training on {_say(summary.get("machine", "?"))}; {summary.get("parameters", 0):,} parameters.<br>
+<p>{_say(summary.get("seconds", "?"))} s on {_say(summary.get("machine", "?"))}; {summary.get("parameters", 0):,} parameters.<br>
 <code>{_say(summary.get("command", ""))}</code><br>{versions}</p>
 <details><summary>config.json</summary><pre>{_say(settings)}</pre></details>
 </body></html>

@@ -88,11 +88,15 @@ class Source:
         wanted = [self.streams[kind] for kind in kinds]
         for stream in self.container.streams:
             stream.discard = Discard.default if stream in wanted else Discard.all
-        for _ in range(READ_FAILURES):
+        failures = 0
+        while failures < READ_FAILURES:
             try:
                 yield from self.container.demux(wanted)
                 return
+            except IndexError:  # a packet of a stream that turned up after opening, which PyAV does not expect
+                continue
             except av.FFmpegError:
+                failures += 1
                 yield None
 
     def decode(self, packet: "av.Packet | None") -> tuple[list, bool]:
@@ -176,6 +180,6 @@ class Mono:
 
     def mix(self, frame: av.AudioFrame | None) -> np.ndarray:
         """The samples that a further frame completes, in [-1, 1], non-finite ones as 0; None gives the last ones."""
-        pieces = [piece.to_ndarray().reshape(-1, self._channels).mean(axis=1) for piece in self._resampler.resample(frame)]
-        mixed = np.concatenate([np.zeros(0, np.float32), *pieces])
-        return np.nan_to_num(mixed, copy=False, nan=0.0, posinf=0.0, neginf=0.0).clip(-1, 1)
+        pieces = [piece.to_ndarray().reshape(-1) for piece in self._resampler.resample(frame)]
+        samples = np.nan_to_num(np.concatenate([np.zeros(0, np.float32), *pieces]), nan=0.0, posinf=0.0, neginf=0.0)
+        return samples.reshape(-1, self._channels).mean(axis=1).clip(-1, 1)

@@ -399,6 +399,12 @@ def test_padding_would_be_loud_and_heard_keeps_it_silent():
     assert 0.8 < again[0, 2800:3000].std() / waveform[0, 2800:3000].std() < 1.4  # not faded out towards the padding
 
 
+def test_no_frames_make_no_sound():
+    values = torch.zeros(2, 0, 128)
+    assert audio.to_waveform(values).shape == (2, 0)
+    assert torch.equal(audio.to_waveform(values, samples=300), torch.zeros(2, 300))
+
+
 def test_frames_beyond_the_samples_asked_for_are_left_out():
     waveform = noise(1, TINY.samples, level=0.01)
     again = audio.to_waveform(audio.to_log_mel(audio.spectrogram(waveform, TINY), TINY), rounds=8, samples=TINY.samples)

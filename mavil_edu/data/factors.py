@@ -79,7 +79,7 @@ def sample_factors(n: int, seed: int, seconds: float = 2.56, first: int = 0) -> 
         place=(0.25 + 0.50 * u[:, 14]).float(),
         drift=(0.20 * (u[:, 15] - 0.5)).float(),
         noise=one_of(16, NOISES),
-        noise_level=(-42 + 16 * u[:, 17]).float(),
+        noise_level=(-52 + 20 * u[:, 17]).float(),
         gain=(-12 * u[:, 18]).float(),
         noise_seed=(u[:, 19] * 2**31).long(),
     )

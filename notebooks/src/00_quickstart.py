@@ -1,0 +1,187 @@
+# %% [markdown]
+# # Quickstart: hide most of a clip, and let a model fill it in
+#
+# **In ten minutes you will be able to** say what MAViL does to a clip: turn it into tokens, hide most of them, fill in what is
+# missing, and tell which sound belongs to which picture. You will see *and hear* each of these.
+#
+# **Budget:** 1 minute of computing on two CPU cores, 1 GB of memory, no network, no GPU.
+# **Opens:** `media.py`, `audio.py`, `patches.py`, `masking.py`, `reconstruct.py`, `evaluate.py`.
+# **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3.
+#
+# How to read it: before each cell that computes, guess what it will show. Then run it (Shift + Enter).
+
+# %%
+from pathlib import Path
+
+import torch
+
+from mavil_edu import MAViL, Masks, draw_masks
+from mavil_edu.config import tiny
+
+SAMPLES = Path("../data_samples")
+model = MAViL.from_pretrained("tiny")  # comes with the package
+print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} million parameters")
+
+# %% [markdown]
+# ## 1. A clip
+#
+# Something falls, or is struck; it looks like what it sounds like. Watch it with the sound on.
+
+# %%
+from mavil_edu import media
+from mavil_edu.display import player, video_player
+
+config = model.config
+clip = media.read_clip(SAMPLES / "003.mp4", config.audio.seconds, config.video.seconds, frames=64)
+video_player(clip.frames, 25, clip.waveform, "The clip")
+
+# %% [markdown]
+# The model does not get 64 frames but 8, of 32 × 32 pixels; and no waveform but a **log-mel spectrogram**: 256 moments, 128 pitch
+# bands each, brighter where it is louder.
+
+# %%
+from mavil_edu import figures, video
+from mavil_edu.data.batch import Batch, to_inputs
+
+clip = media.read_clip(SAMPLES / "003.mp4", config.audio.seconds, config.video.seconds, config.video.frames)
+frames = video.fit(clip.frames, config.video)
+figures.frame_panels({"what the model sees": frames}, config.video.seconds)
+
+# %%
+batch = Batch(clip.waveform[None], torch.tensor([clip.heard]), frames[None], clip.seen[None])
+inputs = to_inputs(batch, config)
+print("sound  ", tuple(inputs.audio.shape), " b 1 time pitch")
+print("picture", tuple(inputs.video.shape), "b colour time height width")
+
+# %% [markdown]
+# ## 2. Tokens
+#
+# A transformer reads a list of tokens. Cut both into patches; each patch is one token. **Guess first:** patches of 32 moments × 16
+# bands: how many audio tokens does a spectrogram of 256 × 128 give?
+
+# %%
+from mavil_edu.patches import patchify
+
+print("audio tokens", tuple(patchify(inputs.audio, config.audio).shape), "b (t f) (pt pf)")
+print("video tokens", tuple(patchify(inputs.video, config.video).shape), "b (t h w) (pt ph pw c)")
+
+# %% [markdown]
+# The whole of it is one line of einops. Here it is by hand; the library must agree.
+
+# %%
+from einops import rearrange
+
+by_hand = rearrange(inputs.audio, "b 1 (t pt) (f pf) -> b (t f) (pt pf)", pt=32, pf=16)
+assert torch.equal(by_hand, patchify(inputs.audio, config.audio))
+by_hand.shape
+
+# %% [markdown]
+# ## 3. Hide most of it
+#
+# 80 % of the tokens are hidden, other ones in each clip. The encoders never see them: they only compute on the rest.
+
+# %%
+masks = draw_masks(1, config, tiny().objective, torch.Generator().manual_seed(0))
+hidden = figures.hidden_cells(masks.audio[0], config.audio.grid, (32, 16))
+from mavil_edu.audio import to_log_mel
+
+log_mel = to_log_mel(inputs.audio, config.audio)[0]
+figures.patch_grid(log_mel, (32, 16), config.audio.seconds, hidden)
+
+# %% [markdown]
+# **Guess:** how much of the sound could *you* fill in from this? And which hidden patches will nobody be able to guess?
+#
+# ## 4. Fill it in
+#
+# Encode the visible tokens of both, let them meet, and decode every patch. The model has never seen this clip.
+
+# %%
+from mavil_edu.examples import pictures_of, sounds_of
+from mavil_edu.reconstruct import reconstruct
+
+[result] = reconstruct(model, inputs, masks)
+pictures_of(result, model)["all"]
+
+# %% [markdown]
+# Look for edges between patches: each was predicted by itself. Where the picture is blurred, the model does not know, and the
+# average of all it thinks possible is its best answer.
+#
+# ## 5. Hear it
+#
+# A spectrogram can be turned back into sound. First the recording, then what the model was given, then what it made of it.
+
+# %%
+sounds = sounds_of(result, clip.waveform, config.audio.seconds)
+player(sounds["original"], "The recording")
+
+# %%
+player(sounds["masked"], "With 80 % hidden")
+
+# %%
+player(sounds["completed"], "Hidden patches filled in by the model")
+
+# %% [markdown]
+# ## 6. Is it any good?
+#
+# A nice picture proves nothing. The test: is the model closer to the hidden patches than someone **without** learning, who answers
+# with each position's mean, with a copy of the nearest visible patch, or with the mean corrected by its neighbours? On all 24 samples:
+
+# %%
+from mavil_edu.config import AugmentConfig
+from mavil_edu.data.batch import evaluation_batch
+from mavil_edu.data.folder import FolderClips
+from mavil_edu.evaluate import HeldOut, embed, position_means
+
+clips = FolderClips(media.find_media([SAMPLES]), config, AugmentConfig(crop=(1.0, 1.0)))
+everything, _, _ = evaluation_batch(clips)
+held_out = HeldOut(everything, position_means(everything, config, torch.device("cpu")), config, tiny().objective)
+summary = held_out.summary(model)
+for name in ("audio", "video"):
+    ours, trivial = summary[name]["masked_mse"], summary[name]["best_trivial_mse"]
+    print(f"{name}: error {ours:.2f}, best trivial answer {trivial:.2f}; better by more than 10 %: {'yes' if ours < 0.9 * trivial else 'no'}")
+
+# %% [markdown]
+# (The position means here even come from these very clips, which favours the trivial answer.)
+#
+# ## 7. Which sound belongs to which picture?
+#
+# The model was also trained to tell that: the embedding of a sound should be most like that of its own picture. A bright diagonal
+# means that it is. **Guess:** how many of 24 would be right by chance?
+
+# %%
+audio, picture = embed(model, everything)
+figures.similarity(audio @ picture.T)
+
+# %% [markdown]
+# ## 8. Your turn
+#
+# **Exercise (5 minutes).** Hide *all* of the sound and none of the picture, and let the model imagine the sound from sight alone.
+# What of it is right: when it strikes, its pitch, its timbre? Change the two numbers and see.
+#
+# <details><summary>Hint</summary>A mask is a boolean tensor, True where a token is hidden; `torch.ones` hides everything.</details>
+# <details><summary>Answer</summary>
+#
+# `silent = Masks(torch.ones(1, 64, dtype=torch.bool), torch.zeros(1, 64, dtype=torch.bool))`. The moments of the impacts and the
+# height of the pitch are about right, for both can be seen; the noise in the background is an average, for nothing tells of it.
+# The model was trained with 80 % hidden, so this is harder than what it has practised.
+# </details>
+
+# %%
+audio_hidden, video_hidden = 0.8, 0.8  # ← change these, from 0 to 1
+objective = type(tiny().objective)(audio_ratio=audio_hidden, video_ratio=video_hidden)
+yours = draw_masks(1, config, objective, torch.Generator().manual_seed(1))
+assert isinstance(yours, Masks)
+[mine] = reconstruct(model, inputs, yours)
+pictures_of(mine, model)["spectrogram"]
+
+# %%
+player(sounds_of(mine, clip.waveform, config.audio.seconds)["completed"], "What the model imagines")
+
+# %% [markdown]
+# ## What to remember
+#
+# - A clip becomes two lists of tokens; 80 % are hidden, and the encoders compute on the rest only.
+# - Filling in what is hidden teaches what the world looks and sounds like; contrast teaches what belongs together.
+# - A falling loss is not learning: every number stands beside the answer that needs no learning.
+#
+# **Next:** train one yourself: `mavil-edu demo` in a terminal, then open `runs/demo/report.html`.

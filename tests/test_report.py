@@ -1,0 +1,105 @@
+"""The report holds everything in one file, tells the truth about the numbers, and asks nothing of any network."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from mavil_edu import figures, media
+from mavil_edu.report import write_report
+
+SUMMARY = {
+    "audio": {"masked_mse": 0.6, "best_trivial_mse": 0.8, "trivial": {"position_mean": 0.8, "nearest_visible": 1.5}},
+    "video": {"masked_mse": 0.9, "best_trivial_mse": 0.75, "trivial": {"position_mean": 0.75}},
+    "retrieval": {
+        "audio_to_video": {"r1": 0.1, "r5": 0.3},
+        "video_to_audio": {"r1": 0.0, "r5": 0.01},
+        "chance_r1": 0.005,
+        "chance_r5": 0.025,
+        "clips": 200,
+    },
+    "target": "normalised",
+    "seconds": 330.0,
+    "steps": 1000,
+    "held_out": True,
+    "clips": {"trained": 6000, "held_out": 200, "skipped": [{"path": "<script>alert(1)</script>.mp4", "reason": "unreadable & empty"}]},
+    "parameters": 1_308_228,
+    "versions": {"torch": "2.14"},
+    "machine": "x86_64",
+    "command": "mavil-edu demo",
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    picture = figures.frame_panels({"f": torch.zeros(2, 8, 8, 3, dtype=torch.uint8)}, 1)
+    picture.save(tmp_path / "figures" / "a.png")
+    (tmp_path / "audio").mkdir()
+    media.write_wav(tmp_path / "audio" / "a.wav", torch.zeros(1600))
+    (tmp_path / "video").mkdir()
+    media.write_mp4(tmp_path / "video" / "a.mp4", torch.zeros(5, 16, 16, 3, dtype=torch.uint8), 5, torch.zeros(16_000))
+    example = {
+        "name": "a",
+        "title": 'A "clip" <b>',
+        "figures": [{"file": "figures/a.png", "caption": "c", "alt": "what is seen"}],
+        "audio": [{"file": "audio/a.wav", "caption": "c"}],
+        "video": [{"file": "video/a.mp4", "caption": "c"}],
+    }
+    (tmp_path / "examples.json").write_text(json.dumps([example]))
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
+    (tmp_path / "config.json").write_text('{"seed": 7}')
+    rows = [{"step": s, "audio_mse": 0.9, "audio_mse_trivial": 0.8} for s in range(3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return tmp_path
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_everything_is_inside_and_nothing_is_asked_of_a_network(run):
+    text = write_report(run).read_text()
+    page = Page(text)
+    sources = [attrs[name] for _, attrs in page.tags for name in ("src", "href") if name in attrs]
+    assert len(sources) == 4  # picture, sound, video, curves
+    for source in sources:
+        assert source.startswith("data:")
+        assert len(base64.b64decode(source.split("base64,")[1])) > 100
+    assert "http" not in re.sub(r"base64,[^\"]+", "", text)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+
+
+def test_every_picture_has_alt_text_and_every_player_a_name(run):
+    page = Page(write_report(run).read_text())
+    assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
+    assert all(attrs.get("aria-label") for tag, attrs in page.tags if tag in ("audio", "video"))
+
+
+def test_text_from_outside_is_escaped(run):
+    text = write_report(run).read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;.mp4" in text and "<script" not in text
+    assert "A &quot;clip&quot; &lt;b&gt;" in text
+    assert "unreadable &amp; empty" in text
+
+
+def test_better_and_worse_are_said_as_they_are(run):
+    text = write_report(run).read_text()
+    assert re.search(r"sound: hidden patches.*?25 % better", text, re.S)
+    assert re.search(r"picture: hidden patches.*?20 % worse", text, re.S)
+    assert "12.0 × chance" in text and "0.4 × chance" in text
+    assert "none of them seen in training" in text
+
+
+def test_a_run_with_little_in_it_still_has_a_report(tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps({"audio": None, "video": SUMMARY["video"], "retrieval": None, "held_out": False}))
+    text = write_report(tmp_path).read_text()
+    assert "those it was trained on" in text and "picture: hidden patches" in text and "R@1" not in text
