@@ -65,7 +65,9 @@ def _write_folder(folder: Path, fill) -> None:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         fill(temporary)
-        os.chmod(temporary, 0o755)
+        for path in temporary.iterdir():  # safetensors and tempfile make them for their owner alone
+            path.chmod(0o644)
+        temporary.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
             os.replace(folder, old)

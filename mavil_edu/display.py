@@ -60,5 +60,5 @@ def video_player(frames: Tensor, frame_rate: float, waveform: Tensor | None, cap
     t, rows, columns = frames.shape[:3]
     sound = "without sound" if waveform is None else "with sound"
     sentence = f"{caption}: video of {t / frame_rate:.2f} s, {t} frames of {columns} × {rows}, {sound}."
-    data = _bytes_of(".mp4", lambda p: media.write_mp4(p, frames, frame_rate, waveform))
+    data = _bytes_of(".mp4", lambda p: media.write_mp4(p, frames, frame_rate, waveform, quality=28))
     return Player(_element("video", "video/mp4", data, sentence, f' width="{width}" playsinline'), sentence)

@@ -10,7 +10,7 @@ from mavil_edu import figures, media
 from mavil_edu import video as video_end
 from mavil_edu.checkpoint import write_json
 from mavil_edu.config import SAMPLE_RATE, ObjectiveConfig
-from mavil_edu.data.batch import Batch, Inputs, to_inputs
+from mavil_edu.data.batch import Batch, to_inputs
 from mavil_edu.mavil import Masks, MAViL, draw_masks
 from mavil_edu.reconstruct import Reconstruction, reconstruct
 
@@ -47,26 +47,28 @@ def pictures_of(result: Reconstruction, model: MAViL) -> dict[str, figures.Pictu
     }
 
 
-def sounds_of(result: Reconstruction, waveform: Tensor, seconds: float) -> dict[str, Tensor]:
-    """The clip's sounds by name, each (samples,): the recording itself, and the other spectrograms made sound again."""
+def sounds_of(result: Reconstruction, waveform: Tensor, heard: Tensor) -> dict[str, Tensor]:
+    """The clip's sounds by name, each (samples,): the recording itself, and the other spectrograms made sound again.
+
+    waveform: (samples,) the recording. heard: (2,) the samples [start, stop) that are not padding.
+    """
     spectrograms = torch.stack([getattr(result.spectrogram, name) for name in HEARD[1:]])
-    samples = round(seconds * SAMPLE_RATE)
-    made = audio_end.to_waveform(spectrograms)[:, :samples].clamp(-1, 1)
-    made = torch.nn.functional.pad(made, (0, samples - made.shape[1]))
-    return {"original": waveform} | dict(zip(HEARD[1:], made, strict=True))
+    made = audio_end.to_waveform(spectrograms, samples=len(waveform), heard=heard.expand(len(spectrograms), 2))
+    return {"original": waveform} | dict(zip(HEARD[1:], made.clamp(-1, 1), strict=True))
 
 
-def write_example(model: MAViL, inputs: Inputs, masks: Masks, waveform: Tensor, title: str, name: str, out: Path) -> dict:
+def write_example(model: MAViL, batch: Batch, masks: Masks, title: str, name: str, out: Path) -> dict:
     """Writes one clip's pictures, sounds and videos under `out`, and returns its entry for `examples.json`.
 
-    inputs, masks: of this one clip. waveform: (samples,) its own sound. name: what the files' names begin with.
+    batch, masks: of this one clip. name: what the files' names begin with.
     """
-    [result] = reconstruct(model, inputs, masks)
+    device = next(model.parameters()).device
+    [result] = reconstruct(model, to_inputs(batch.to(device), model.config), masks)
     entry: dict = {"name": name, "title": title, "figures": [], "audio": [], "video": []}
     for kind, picture in pictures_of(result, model).items():
         file = picture.save(out / "figures" / f"{name}-{kind}.png")
         entry["figures"].append({"file": str(file.relative_to(out)), "caption": picture.sentence, "alt": picture.sentence})
-    sounds = sounds_of(result, waveform, model.config.audio.seconds)
+    sounds = sounds_of(result, batch.waveform[0], batch.heard[0])
     for kind, sound in sounds.items():
         file = out / "audio" / f"{name}-{kind}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +113,7 @@ def reconstruct_file(
     frames = video_end.fit(found.frames, config.video)
     batch = Batch(found.waveform[None], torch.tensor([found.heard]), frames[None], found.seen[None])
     masks = draw_masks(1, config, ratios, torch.Generator().manual_seed(seed))
-    entry = write_example(model, to_inputs(batch, config), masks, found.waveform, clip.name, clip.stem, out)
+    entry = write_example(model, batch, masks, clip.name, clip.stem, out)
     write_json(out / "examples.json", [entry])
     lines += [f"{out / item['file']}: {item['caption']}" for kind in ("figures", "audio", "video") for item in entry[kind]]
     return lines

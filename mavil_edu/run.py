@@ -14,7 +14,7 @@ import torch
 from mavil_edu import media, report
 from mavil_edu.checkpoint import list_checkpoints, write_json
 from mavil_edu.config import Config, ModelConfig, from_dict, tiny, to_dict
-from mavil_edu.data.batch import Batch, Clips, evaluation_batch, to_inputs
+from mavil_edu.data.batch import Batch, Clips, evaluation_batch
 from mavil_edu.data.folder import FolderClips
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
@@ -240,10 +240,8 @@ def _name(clips: Clips, index: int) -> str:
 
 def write_examples(model: MAViL, batch: Batch, names: Sequence[str], masks: Masks, run: Path) -> None:
     """Pictures, sounds and videos of some held-out clips into a run's folder, and `examples.json` that lists them."""
-    device = next(model.parameters()).device
     entries = []
     for i in range(min(EXAMPLES, len(names))):
         one = Batch(*(field[i : i + 1] for field in batch))
-        inputs = to_inputs(one.to(device), model.config)
-        entries.append(write_example(model, inputs, Masks(*(m[i : i + 1] for m in masks)), one.waveform[0], names[i], f"clip-{i:03d}", run))
+        entries.append(write_example(model, one, Masks(*(m[i : i + 1] for m in masks)), names[i], f"clip-{i:03d}", run))
     write_json(run / "examples.json", entries)

@@ -37,22 +37,24 @@ def _render(factors: Factors, model: ModelConfig) -> tuple[torch.Tensor, torch.T
 class World:
     """Generated clips in memory, rendered once at the model's own sizes; see `mavil_edu.data.batch.Clips`.
 
-    The model's windows of sound and picture must be of one length. With `cache`, a folder, they are kept there for the next time.
+    The model's windows of sound and picture must be of one length. With `cache`, a folder, they are kept there for the next time;
+    `quiet` leaves the progress bar out.
     """
 
-    def __init__(self, n: int, seed: int, model: ModelConfig, augment: AugmentConfig, cache: Path | None = None):
+    def __init__(self, n: int, seed: int, model: ModelConfig, augment: AugmentConfig, cache: Path | None = None, quiet: bool = False):
         if model.audio.seconds != model.video.seconds:
             raise ValueError(
                 f"The generated world needs windows of one length, not {model.audio.seconds:g} s of sound and "
                 f"{model.video.seconds:g} s of picture."
             )
-        self.model, self.augment = model, augment
+        self.model, self.augment, self.quiet = model, augment, quiet
         self.factors = sample_factors(n, seed, model.audio.seconds)
         self.waveforms, self.frames = self._cached(seed, cache) if cache else self._rendered()
 
     def _rendered(self) -> tuple[torch.Tensor, torch.Tensor]:
         starts = range(0, len(self.factors), CHUNK)
-        parts = [_render(self.factors[s : s + CHUNK], self.model) for s in tracked(starts, "generating clips, by 64", len(starts))]
+        shown = starts if self.quiet else tracked(starts, "generating clips, by 64", len(starts))
+        parts = [_render(self.factors[start : start + CHUNK], self.model) for start in shown]
         return torch.cat([waveforms for waveforms, _ in parts]), torch.cat([frames for _, frames in parts])
 
     def _cached(self, seed: int, cache: Path) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,171 @@
+"""What the committed notebooks promise, and that strict nbval would notice if they broke it."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+BUILT = sorted(NOTEBOOKS.glob("*.ipynb"))
+SANITIZE = NOTEBOOKS / "nbval_sanitize.cfg"
+
+spec = importlib.util.spec_from_file_location("notebook_build", NOTEBOOKS / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+
+def tags_of(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+@pytest.fixture(params=BUILT, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_of(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_is_a_first_notebook_and_every_source_is_built():
+    assert NOTEBOOKS / "00_quickstart.ipynb" in BUILT
+    assert [p.stem for p in BUILT] == sorted(p.stem for p in (NOTEBOOKS / "src").glob("*.py"))
+
+
+@pytest.mark.parametrize("source", sorted((NOTEBOOKS / "src").glob("*.py")), ids=lambda path: path.stem)
+def test_notebooks_have_not_drifted_from_their_sources(source):
+    assert build.drift(source) == []
+
+
+def test_drift_is_noticed_in_text_tags_and_ids(tmp_path, monkeypatch):
+    source = tmp_path / "lesson.py"
+    source.write_text("# %% [markdown]\n# Hello\n\n# %%\n1 + 1\n")
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    assert "is missing" in build.drift(source)[0]
+    nbformat.write(build.read_source(source), tmp_path / "lesson.ipynb")
+    assert build.drift(source) == []
+    for text, part in (("1 + 2\n", "source"), ("1 + 1\n", "metadata")):
+        tag = ' tags=["raises-exception"]' if part == "metadata" else ""
+        source.write_text(f"# %% [markdown]\n# Hello\n\n# %%{tag}\n{text}")
+        assert any(f"its {part} is not" in sentence for sentence in build.drift(source))
+
+
+def test_every_code_cell_was_run_in_order(notebook):
+    run = [cell for cell in code_of(notebook) if "nbval-skip" not in tags_of(cell)]
+    assert [cell.execution_count for cell in run] == list(range(1, len(run) + 1))
+
+
+def test_no_cell_holds_an_error_or_a_warning(notebook):
+    for cell in code_of(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error" or "raises-exception" in tags_of(cell)
+            assert output.get("name") != "stderr", output.text
+
+
+def test_nothing_that_changes_by_itself_is_stored(notebook):
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+
+
+def test_notebooks_are_small():
+    assert all(path.stat().st_size < 1_000_000 for path in BUILT)
+
+
+def test_every_picture_and_player_has_a_caption_and_a_plain_text_twin(notebook):
+    shown = [o for cell in code_of(notebook) for o in cell.outputs if "base64," in str(o.get("data", {}).get("text/html", ""))]
+    assert len(shown) >= 8
+    for output in shown:
+        html, sentence = output.data["text/html"], output.data["text/plain"]
+        assert len(sentence) > 20 and "object at 0x" not in sentence
+        assert "<figcaption>" in html and re.search(r'(alt|aria-label)="[^"]{20,}"', html)
+        assert "<source" not in html
+
+
+def test_few_outputs_are_left_uncompared(notebook):
+    ignored = [cell for cell in code_of(notebook) if "nbval-ignore-output" in tags_of(cell)]
+    assert len(ignored) <= 0.05 * len(code_of(notebook))
+
+
+def test_cells_are_short_and_the_budget_is_said(notebook):
+    assert all(len(cell.source.splitlines()) <= 14 for cell in code_of(notebook))
+    assert "**Budget:**" in notebook.cells[0].source and "minute" in notebook.cells[0].source
+
+
+# Would nbval notice? A small lesson with a picture and a sound is built, and then one thing at a time is changed.
+
+LESSON = """# %%
+import math
+import torch
+from mavil_edu import figures
+from mavil_edu.display import player
+print("loss", 0.25)
+
+# %%
+figures.similarity(torch.eye(4))
+
+# %%
+player(torch.sin(2 * math.pi * 440 * torch.arange(16_000) / 16_000), "A tone")
+"""
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("lesson")
+    (folder / "lesson.py").write_text(LESSON)
+    here, build.HERE = build.HERE, folder
+    try:
+        return build.build(folder / "lesson.py")
+    finally:
+        build.HERE = here
+
+
+def nbval(path: Path, sanitize: bool = True, extra_path: Path | None = None) -> int:
+    """The number of cells that nbval finds changed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(path.parent), "-c", os.devnull, str(path)]
+    command += ["--nbval", "--nbval-current-env"] + (["--nbval-sanitize-with", str(SANITIZE)] if sanitize else [])
+    paths = [str(p) for p in (extra_path, NOTEBOOKS.parent) if p]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=path.parent, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    failed = re.search(r"(\d+) failed", done.stdout)
+    assert bool(failed) == (done.returncode == 1), done.stdout
+    return int(failed[1]) if failed else 0
+
+
+def changed(lesson: Path, tmp_path: Path, old: str, new: str) -> Path:
+    text = lesson.read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "lesson.ipynb"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return path
+
+
+def test_an_unchanged_lesson_passes(lesson):
+    assert nbval(lesson) == 0
+
+
+def test_a_changed_printed_output_is_noticed(lesson, tmp_path):
+    assert nbval(changed(lesson, tmp_path, "loss 0.25", "loss 0.24")) == 1
+
+
+def test_a_changed_sentence_of_a_figure_is_noticed(lesson, tmp_path):
+    assert nbval(changed(lesson, tmp_path, "4 of 4 sounds", "3 of 4 sounds")) == 1
+
+
+def test_a_changed_function_of_the_package_is_noticed(lesson, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import mavil_edu.display as d\nold = d.sound_sentence\nd.sound_sentence = lambda w, c: old(w * 0.1, c)\n"
+    )
+    assert nbval(lesson, extra_path=tmp_path) == 1
+
+
+def test_the_sanitize_rule_for_inline_media_is_needed_and_enough(lesson, tmp_path):
+    other = changed(lesson, tmp_path, "data:audio/wav;base64,UklGR", "data:audio/wav;base64,AAAAA")
+    assert nbval(other, sanitize=False) == 1
+    assert nbval(other) == 0
