@@ -206,7 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as stop:
-        _say(f"\n{str(stop) or 'stopped'}. What was saved is complete; --resume goes on from it.")
+        resume = " To go on: the same command with --resume." if arguments[:1] == ["pretrain"] else ""
+        _say(f"\n{str(stop) or 'stopped'}. What is saved is whole.{resume}")
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("MAVIL_EDU_TRACEBACK"):

@@ -1,5 +1,6 @@
 """The whole of one pre-training run, from a folder of clips to a report: what stands in a run's folder is decided here."""
 
+import hashlib
 import json
 import platform
 import sys
@@ -203,9 +204,13 @@ def pretrain_folder(
         stored = stored_run(run)
         config, seed = stored["config"], stored["seed"]
     data = folder_data(folder, eval_folder, config, seed, min_seconds)
+    clips = [f"{path.name}:{path.stat().st_size}" for path in data.training.paths]
+    digest = hashlib.sha256("\n".join(clips).encode()).hexdigest()[:16]
+    if resume and stored["clips"] != digest:
+        raise RunError(f"The clips in {folder} are not those that the run in {run} began with; resume it with its own clips.")
     if workers is None:
         workers = 0 if len(data.training) <= config.train.batch else 1
-    origin = {"data": str(folder), "eval_data": None if eval_folder is None else str(eval_folder)}
+    origin = {"data": str(folder), "eval_data": None if eval_folder is None else str(eval_folder), "clips": digest}
     return pretrain(data, config, run, seed=seed, minutes=minutes, workers=workers, resume=resume, origin=origin)
 
 

@@ -133,6 +133,8 @@ class Interrupt:
         self.by: signal.Signals | None = None
 
     def _note(self, number: int, _frame: object) -> None:
+        if self.by:  # asked twice: at once
+            raise KeyboardInterrupt("stopped in the middle of a step")
         self.by = signal.Signals(number)
 
     @contextmanager

@@ -97,7 +97,7 @@ def test_every_declared_dependency_is_imported_somewhere():
 def test_tests_and_notebooks_import_only_what_the_dev_extra_installs():
     allowed = set(requirements("dev"))
     neighbours = {path.stem for path in files() if path.suffix == ".py" and path.parent.name in ("tests", "notebooks")}
-    neighbours |= {"tests", "notebooks"}
+    neighbours |= {"tests", "notebooks"} | {name.replace("_", "-") for name in neighbours}
     for path in files():
         if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ("tests", "notebooks"):
             assert not imported(path) - allowed - neighbours, path.name

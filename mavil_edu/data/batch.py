@@ -7,6 +7,9 @@ from torch import Generator, Tensor
 
 from mavil_edu import audio, video
 from mavil_edu.config import AugmentConfig, ModelConfig
+from mavil_edu.progress import tracked
+
+MANY = 64  # clips of which reading shows its progress
 
 
 class Sample(NamedTuple):
@@ -82,7 +85,9 @@ def evaluation_batch(clips: Clips, limit: int | None = None) -> tuple[Batch, lis
 
     Raises ValueError where no clip gives a sample.
     """
-    drawn = [clips.sample(index, None) for index in range(min(len(clips), limit or len(clips)))]
+    count = min(len(clips), limit or len(clips))
+    numbers = tracked(range(count), "reading clips", count) if count > MANY else range(count)
+    drawn = [clips.sample(index, None) for index in numbers]
     kept = [index for index, sample in enumerate(drawn) if isinstance(sample, Sample)]
     skipped = [sample for sample in drawn if isinstance(sample, Skipped)]
     if not kept:

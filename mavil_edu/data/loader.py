@@ -1,5 +1,6 @@
 """The order in which clips are drawn for training: everything follows from the seed and the number of the draw, so a run can resume."""
 
+import signal
 from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
@@ -44,6 +45,11 @@ class _Draws(Dataset):
         return self.clips.sample(self._order[place], generator_for(self.seed, 1, draw))
 
 
+def _ignore_interrupt(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training process decides when workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers: int = 0) -> Iterator[Step]:
     """Batches without end, from draw `drawn` on; a draw that gives no sample is left out and reported.
 
@@ -54,7 +60,8 @@ def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers:
         sampler=count(drawn),
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=4 * batch // workers if workers else None,
+        prefetch_factor=max(2, 2 * batch // workers) if workers else None,
+        worker_init_fn=_ignore_interrupt,
     )
     samples, skipped, fruitless = [], [], 0
     for item in loader:
