@@ -94,12 +94,15 @@ def test_nearest_visible_copies_the_nearest_patch_by_grid_distance():
 
 
 def test_mean_plus_residual_adds_the_touching_visible_neighbours_mean_residual():
-    position_mean = torch.tensor([[10.0], [20.0], [30.0], [40.0]])  # a grid of 1 × 4
-    target = torch.tensor([[[11.0], [0.0], [34.0], [0.0]]])
-    mask = torch.tensor([[False, True, False, True]])
-    answer = mean_plus_residual(target, mask, (1, 4), position_mean)
-    assert answer[0, 1, 0] == 20 + (1 + 4) / 2
-    assert answer[0, 3, 0] == 40 + 4
+    position_mean = torch.tensor([[10.0], [20.0], [30.0], [40.0], [50.0], [60.0], [70.0]])  # a grid of 1 × 7
+    target = torch.tensor([[[11.0], [0.0], [34.0], [0.0], [0.0], [69.0], [0.0]]])
+    mask = torch.tensor([[False, True, False, True, True, False, True]])
+    answer = mean_plus_residual(target, mask, (1, 7), position_mean)[0, :, 0]
+    assert answer[1] == 20 + (1 + 4) / 2  # between two visible ones
+    assert answer[3] == 40 + 4  # place 5 is visible too, but does not touch it
+    assert answer[4] == 50 + 9
+    alone = mean_plus_residual(target[:, :3], torch.tensor([[False, True, True]]), (1, 3), position_mean[:3])[0, :, 0]
+    assert alone[2] == 30  # nothing visible touches it
 
 
 def test_a_trivial_answer_is_scored_on_the_same_patches_as_the_model():
