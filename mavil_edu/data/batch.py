@@ -9,7 +9,7 @@ from mavil_edu import audio, video
 from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.progress import tracked
 
-MANY = 64  # clips of which reading shows its progress
+MANY = 256  # clips of which reading shows its progress
 
 
 class Sample(NamedTuple):
