@@ -1,10 +1,12 @@
 """The command line: one command per thing people do. Nothing heavy is imported before a command is known."""
 
+import io
 import json as json_module
 import os
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from functools import partial, wraps
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +65,8 @@ def inspect_(
     from mavil_edu.inspection import inspect_paths, table
     from mavil_edu.progress import tracked
 
+    if not paths:
+        raise ValueError("Name one or more files or folders: mavil-edu inspect my_clips")
     found = media.find_media(paths)
     if not found:
         raise ValueError(f"There is no media file in {', '.join(map(str, paths))}.")
@@ -179,11 +183,39 @@ def _tell(out: Path, summary: dict) -> None:
 
 def _preset_in(arguments: Sequence[str]) -> Config:
     """The preset that the arguments name, so that its numbers are the defaults of all the others."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name = following if argument == "--preset" else argument.removeprefix("--preset=")
         if name in PRESETS and argument.startswith("--preset"):
             return PRESETS[name]()
     return TINY
+
+
+def _deferred(command: Callable) -> Callable:
+    """The same signature, but a call only binds its arguments: parsing is one thing, doing another."""
+
+    @wraps(command)
+    def bind(*arguments, **options):
+        return partial(command, *arguments, **options)
+
+    return bind
+
+
+def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
+    """The command that the arguments ask for, bound to them; exits by itself, with a sentence, where they cannot be."""
+    commands = {
+        "demo": _deferred(demo),
+        "inspect": _deferred(inspect_),
+        "world": _deferred(world),
+        "pretrain": partial(_deferred(pretrain), config=_preset_in(arguments)),
+        "reconstruct": _deferred(reconstruct),
+    }
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="mavil-edu", description=DESCRIPTION)
+    finally:
+        if text := said.getvalue():
+            _say(text.replace("__tyro-dummy-inner__.", "--").rstrip())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,15 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        commands = {
-            "demo": demo,
-            "inspect": inspect_,
-            "world": world,
-            "pretrain": partial(pretrain, config=_preset_in(arguments)),
-            "reconstruct": reconstruct,
-        }
-        outcome = tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="mavil-edu", description=DESCRIPTION)
-        return outcome or 0
+        return _parsed(arguments or ["--help"])() or 0
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -41,7 +41,14 @@ def _bytes_of(suffix: str, write) -> bytes:
 
 
 def sound_sentence(waveform: Tensor, caption: str) -> str:
-    """What a sound is like: its length, its level in dB of full scale, and its strongest frequency."""
+    """What a sound is like: its length, its level in dB of full scale, and its strongest frequency.
+
+    waveform: (samples,) in [−1, 1], 16 kHz. Raises ValueError where there are no samples.
+    """
+    if not len(waveform):
+        raise ValueError(f"{caption}: the sound has no samples; there is nothing to play.")
+    if not bool(waveform.any()):
+        return f"{caption}: {len(waveform) / SAMPLE_RATE:.2f} s of silence."
     level = 10 * float(torch.log10(waveform.square().mean() + 1e-12))
     spectrum = torch.fft.rfft(waveform * torch.hann_window(len(waveform))).abs()
     strongest = float(spectrum.argmax()) * SAMPLE_RATE / len(waveform)
@@ -51,6 +58,7 @@ def sound_sentence(waveform: Tensor, caption: str) -> str:
 
 def player(waveform: Tensor, caption: str) -> Player:
     """A player for a waveform (samples,) float32 in [−1, 1], 16 kHz."""
+    waveform = waveform.detach().cpu()
     sentence = sound_sentence(waveform, caption)
     return Player(_element("audio", "audio/wav", _bytes_of(".wav", lambda p: media.write_wav(p, waveform)), sentence), sentence)
 

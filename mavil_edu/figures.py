@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange, repeat
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 PAPER, INK, GRID, HIDDEN = "#e9ebee", "#1f2430", "#b9bec7", "#9aa0ab"  # opaque and light: reads on a dark page and on a white one
 BLUE, ORANGE, GREEN = "#0b62a4", "#c2570c", "#1b7a4b"  # told apart by colour-blind readers
+TRACE = "#868d99"  # a curve in the background
 DPI = 100
 
 
@@ -55,6 +57,11 @@ def image_html(png: bytes, sentence: str) -> str:
     )
 
 
+def _array(tensor: Tensor) -> np.ndarray:
+    """A tensor's numbers, wherever it lies and whether or not it has a gradient."""
+    return tensor.detach().cpu().numpy()
+
+
 def _axes(width: float, height: float, rows: int = 1, columns: int = 1, **options):
     figure = Figure(figsize=(width, height), facecolor=PAPER, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
@@ -78,7 +85,7 @@ def _peak_hz(spectrogram: Tensor) -> int:
 
 def _draw_spectrogram(ax, spectrogram: Tensor, seconds: float, limits: tuple[float, float], hidden: Tensor | None = None) -> None:
     """hidden: (frames, mel bins) bool, drawn grey."""
-    values = np.ma.masked_array(spectrogram.T.numpy(), mask=None if hidden is None else hidden.T.numpy())
+    values = np.ma.masked_array(_array(spectrogram.T), mask=False if hidden is None else _array(hidden.T))
     ax.set_facecolor(HIDDEN)
     bins = spectrogram.shape[1]
     ax.imshow(
@@ -97,7 +104,10 @@ def _draw_spectrogram(ax, spectrogram: Tensor, seconds: float, limits: tuple[flo
 
 
 def _limits(spectrogram: Tensor) -> tuple[float, float]:
-    low, high = np.quantile(spectrogram.numpy(), (0.02, 0.998))
+    """The range of the colours; frames whose bands are all alike are padding or digital silence, and do not set it."""
+    values = _array(spectrogram)
+    sounding = values[np.ptp(values, axis=1) > 0]
+    low, high = np.quantile(sounding if len(sounding) else values, (0.02, 0.998))
     return float(low), float(max(high, low + 1e-3))
 
 
@@ -139,7 +149,7 @@ def frame_panels(panels: dict[str, Tensor], seconds: float) -> Picture:
 
 def _draw_strip(ax, frames: Tensor) -> None:
     padded = torch.nn.functional.pad(frames, (0, 0, 1, 1, 1, 1), value=233)
-    ax.imshow(rearrange(padded, "t h w c -> h (t w) c").numpy(), interpolation="nearest")
+    ax.imshow(_array(rearrange(padded, "t h w c -> h (t w) c")), interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
 
@@ -163,18 +173,22 @@ def reconstruction(
         if title != titles[-1]:
             row[1].set_xticklabels([])
     axes[-1, 1].set_xlabel("seconds", fontsize=8, color=INK)
-    error = {t: float((spectrograms[t] - original).abs()[hidden].mean()) for t in titles[2:3]}
+    error = ""  # with nothing hidden there is none
+    if bool(hidden.any()):
+        error = f"; there the reconstruction is off by {float((spectrograms[titles[2]] - original).abs()[hidden].mean()):.1f} log-mel units"
+        error += " on average"
     how = "using the hidden patches' own mean and std" if borrowed else "nothing borrowed from the hidden patches"
     sentence = (
         f"Frames (left) and spectrogram (right) of {seconds:g} s: {', '.join(titles)}. {100 * hidden_frames:.0f} % of the picture and "
-        f"{100 * hidden.float().mean():.0f} % of the sound hidden; there the reconstruction is off by "
-        f"{next(iter(error.values()), 0):.1f} log-mel units on average; {how}."
+        f"{100 * hidden.float().mean():.0f} % of the sound hidden{error}; {how}."
     )
     return Picture(figure, sentence)
 
 
 def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
-    """Each loss over the steps, in training and on held-out clips, with its trivial answer dashed.
+    """Each loss over the steps, in training and on held-out clips, each with its own trivial answer dashed.
+
+    InfoNCE's trivial answer, log B, differs where held-out clips are compared in other numbers than a training batch holds.
 
     rows: of metrics.jsonl. terms: name in the rows -> title; names that no row has are left out.
     """
@@ -182,31 +196,37 @@ def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
     figure, axes = _axes(2.9 * max(len(terms), 1), 2.4, 1, max(len(terms), 1))
     parts = []
     for ax, (name, title) in zip(axes[0], terms.items(), strict=False):
-        for held_out, colour, width in ((False, GRID, 0.8), (True, BLUE, 1.8)):
-            points = [(r["step"], r[name]) for r in rows if bool(r.get("held_out")) == held_out and r.get(name) is not None]
-            if points:
-                ax.plot(
-                    *zip(*points, strict=True),
-                    color=colour,
-                    linewidth=width,
-                    label="held-out clips" if held_out else "training",
-                    zorder=2 + held_out,
-                )
-                last = points[-1]
-        trivial = next((r[f"{name}_trivial"] for r in reversed(rows) if r.get(f"{name}_trivial") is not None), None)
-        if trivial is not None:
-            ax.axhline(trivial, color=ORANGE, linestyle="--", linewidth=1.4, label="best trivial answer", zorder=4)
+        bars = {}  # trivial answer -> what it is the answer of
+        for held_out, colour, width in ((False, TRACE, 0.8), (True, BLUE, 1.8)):
+            chosen = [r for r in rows if bool(r.get("held_out")) == held_out and r.get(name) is not None]
+            if not chosen:
+                continue
+            label = "held-out clips" if held_out else "training"
+            steps, values = [r["step"] for r in chosen], [r[name] for r in chosen]
+            ax.plot(steps, values, color=colour, linewidth=width, label=label, marker="o", markersize=3 * held_out, zorder=2 + held_out)
+            last, trivial = values[-1], chosen[-1].get(f"{name}_trivial")
+            if trivial is not None:
+                bars.setdefault(round(trivial, 6), []).append(label)
+        for place, of in bars.items():
+            shared = len(bars) == 1
+            label = "best trivial answer" if shared else f"trivial answer, {of[0]}"
+            ax.axhline(place, color=ORANGE, linestyle="--" if shared or of[0] != "training" else ":", linewidth=1.4, label=label, zorder=4)
         ax.set_title(title, fontsize=9, color=INK)
         ax.set_xlabel("step", fontsize=8, color=INK)
         ax.grid(color=GRID, linewidth=0.4)
-        parts.append(f"{title} {last[1]:.2f}" + ("" if trivial is None else f" (trivial {trivial:.2f})"))
-    if terms:
-        axes[0, 0].legend(fontsize=7, facecolor=PAPER, edgecolor=GRID, labelcolor=INK)
-    return Picture(figure, f"Losses after {max((r['step'] for r in rows), default=0)} steps: {'; '.join(parts)}.")
+        if len(bars) > 1 or ax is axes[0, 0]:
+            ax.legend(fontsize=7, facecolor=PAPER, edgecolor=GRID, labelcolor=INK)
+        parts.append(f"{title} {last:.2f}" + ("" if trivial is None else f" (trivial {trivial:.2f})"))
+    if not terms:
+        return Picture(figure, "No losses were written.")
+    return Picture(figure, f"Losses after {max(r['step'] for r in rows)} steps: {'; '.join(parts)}.")
 
 
 def similarity(matrix: Tensor, rows: str = "sound", columns: str = "picture") -> Picture:
-    """A similarity matrix (i, j) whose diagonal holds the true pairs."""
+    """A similarity matrix (i, j), square, whose diagonal holds the true pairs. Raises ValueError for other shapes."""
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"A similarity matrix is square, row i and column i from one clip; this one is {tuple(matrix.shape)}.")
+    matrix = matrix.detach().cpu()
     figure, axes = _axes(4.4, 3.6)
     image = axes[0, 0].imshow(matrix.numpy(), cmap="cividis", interpolation="nearest")
     figure.colorbar(image, ax=axes[0, 0]).ax.tick_params(colors=INK, labelsize=8)
@@ -231,3 +251,42 @@ def patch_grid(spectrogram: Tensor, patch: tuple[int, int], seconds: float, hidd
     covered = 0 if hidden is None else round(float(hidden.float().mean()) * count)
     sentence = f"Spectrogram, {frames} × {bins} over {seconds:g} s, loudest band near {_peak_hz(spectrogram)} Hz, cut into {count} patches"
     return Picture(figure, f"{sentence} of {patch[0]} × {patch[1]}; {covered} of {count} hidden.")
+
+
+def waveform(samples: Tensor, sample_rate: int = 16_000) -> Picture:
+    """A sound (samples,) in [−1, 1] over time; between two pixels the lowest and the highest value are drawn."""
+    values = _array(samples)
+    if not len(values):
+        raise ValueError("The sound has no samples; there is nothing to draw.")
+    seconds, columns = len(values) / sample_rate, min(len(values), 700)
+    parts = np.array_split(values, columns)
+    figure, axes = _axes(7.2, 1.7)
+    times = (np.arange(columns) + 0.5) * seconds / columns
+    axes[0, 0].fill_between(times, [p.min() for p in parts], [p.max() for p in parts], color=BLUE, linewidth=0.6, edgecolor=BLUE)
+    axes[0, 0].set_xlim(0, seconds)
+    axes[0, 0].set_ylim(-1.05, 1.05)
+    axes[0, 0].set_xlabel("seconds", fontsize=8, color=INK)
+    axes[0, 0].grid(color=GRID, linewidth=0.4)
+    loudest = int(np.abs(values).argmax())
+    peak = f"peak {abs(values[loudest]):.2f} of 1 at {loudest / sample_rate:.2f} s" if values.any() else "silent throughout"
+    return Picture(figure, f"Waveform, {len(values)} samples over {seconds:.2f} s, {peak}.")
+
+
+def mask_grid(mask: Tensor, grid: tuple[int, ...]) -> Picture:
+    """A token mask (tokens,), True = hidden, on its grid: (time, pitch) of a sound, or (time, down, across) of a video."""
+    cells = _array(mask).reshape(grid)
+    panels = [cells.T] if len(grid) == 2 else list(cells)
+    figure, axes = _axes(1.9 * max(len(panels), 2), 2.2, 1, len(panels))
+    for number, (ax, cell) in enumerate(zip(axes[0], panels, strict=True)):
+        ax.pcolormesh(cell, cmap=ListedColormap([BLUE, HIDDEN]), vmin=0, vmax=1, edgecolors=PAPER, linewidth=1.2)
+        ax.set_aspect("equal")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        if len(grid) == 3:
+            ax.invert_yaxis()  # row 0 of a picture is on top; of a spectrogram, below
+            ax.set_title(f"time patch {number + 1}", fontsize=9, color=INK)
+        else:
+            ax.set_xlabel("time patches", fontsize=8, color=INK)
+            ax.set_ylabel("pitch patches", fontsize=8, color=INK)
+    size = " × ".join(map(str, grid))
+    return Picture(figure, f"Mask, {size} patches: {int(cells.sum())} of {cells.size} hidden (grey), the others visible (blue).")

@@ -3,7 +3,9 @@
 import base64
 import html
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 from mavil_edu import figures
 from mavil_edu.checkpoint import write_text
@@ -24,20 +26,24 @@ body { margin: 2rem auto; max-width: 66rem; padding: 0 1rem }
 h1 { font-size: 1.7rem; margin-bottom: .2rem }
 h2, h3 { margin-top: 2.2rem }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+caption { text-align: left; font-size: .88rem; opacity: .85; padding-bottom: .3rem }
 th, td { padding: .35rem .9rem; border-bottom: 1px solid var(--line); text-align: left }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
+td.n, .good, .bad { white-space: nowrap }
 .good { color: var(--good); font-weight: 600 }
 .bad { color: var(--bad); font-weight: 600 }
 figure { margin: 1rem 0 }
 figcaption { font-size: .88rem; opacity: .85 }
 img, video { max-width: 100%; border-radius: 6px }
-.row { display: flex; flex-wrap: wrap; gap: 1rem 1.6rem }
-.row figure { margin: 0; max-width: 19rem }
-audio { width: 18rem; max-width: 100% }
+.row { display: flex; flex-wrap: wrap; gap: 1rem 1.6rem; margin: 1rem 0 }
+.row figure { margin: 0; max-width: 14.5rem }
+audio { width: 14.5rem; max-width: 100% }
 video { width: 12rem; image-rendering: pixelated }
 details { background: var(--soft); padding: .6rem 1rem; border-radius: 6px; margin: 1rem 0 }
 pre { overflow-x: auto; font-size: .82rem }
 """
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"  # the browser itself forbids any request
+MODALITIES = {"audio": "sound", "video": "picture"}
 SPACES = {"normalised": "each patch normalised to mean 0 and variance 1", "raw": "raw patches"}
 KINDS = {".png": "image/png", ".wav": "audio/wav", ".mp4": "video/mp4"}
 
@@ -52,10 +58,12 @@ def _say(value: object) -> str:
 
 def _media(run: Path, item: dict) -> str:
     """A picture, a sound or a video of an example, by its file's suffix."""
-    path, caption = run / item["file"], _say(item["caption"])
+    path, caption = run / item["file"], _say(item.get("caption", item["file"]))
+    if not path.is_file():
+        return f"<p>{caption}: the file <code>{_say(item['file'])}</code> is not there.</p>"
     source = _source(path)
     if path.suffix == ".png":
-        element = f'<img alt="{_say(item.get("alt", item["caption"]))}" src="{source}">'
+        element = f'<img alt="{_say(item["alt"]) if item.get("alt") else caption}" src="{source}">'
     else:
         tag = "audio" if path.suffix == ".wav" else "video"
         element = f'<{tag} controls preload="metadata" aria-label="{caption}" src="{source}"></{tag}>'
@@ -66,42 +74,83 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def _number(part: dict | None, name: str) -> float | None:
+    """A finite number of the summary, or None where it is missing, null or not finite."""
+    value = (part or {}).get(name)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _compared(part: dict) -> tuple[str, str]:
+    """A modality's error against the best trivial answer, in words, and the style of these words."""
+    ours, best = _number(part, "masked_mse"), _number(part, "best_trivial_mse")
+    if ours is None or best is None:
+        return "not measured", ""
+    if best == 0:
+        return "nothing to predict", ""
+    gain = 1 - ours / best
+    return f"{100 * abs(gain):.0f} % {'better' if gain > 0 else 'worse'}", "good" if gain > 0 else "bad"
+
+
+def _cell(value: float | None, shown: str = "{:.3f}") -> str:
+    return f'<td class="n">{"–" if value is None else shown.format(value)}</td>'
+
+
 def _reconstruction_rows(summary: dict) -> list[str]:
     rows = []
-    for name, title in (("audio", "sound"), ("video", "picture")):
+    for name, title in MODALITIES.items():
         part = summary.get(name)
         if not part:
             continue
-        ours, best = part["masked_mse"], part["best_trivial_mse"]
-        gain = 1 - ours / best if best else 0.0
-        verdict = f'<span class="{"good" if gain > 0 else "bad"}">{100 * abs(gain):.0f} % {"better" if gain > 0 else "worse"}</span>'
-        others = ", ".join(f"{_say(key.replace('_', ' '))} {value:.3f}" for key, value in part.get("trivial", {}).items())
+        words, style = _compared(part)
+        others = ", ".join(f"{_say(key.replace('_', ' '))} {value:.3f}" for key, value in (part.get("trivial") or {}).items())
         rows.append(
             f'<tr><th scope="row">{title}: hidden patches, mean squared error</th>'
-            f'<td class="n">{ours:.3f}</td><td class="n">{best:.3f}</td>'
-            f"<td>{verdict}</td><td>{others}</td></tr>"
+            f"{_cell(_number(part, 'masked_mse'))}{_cell(_number(part, 'best_trivial_mse'))}"
+            f'<td class="{style}">{words}</td><td>{others}</td></tr>'
         )
     return rows
 
 
+def _recalls(summary: dict) -> list[tuple[str, int, float, float]]:
+    """What was measured of retrieval: title, k, R@k, chance."""
+    found = summary.get("retrieval") or {}
+    measured = [
+        (title, k, _number(found.get(way), f"r{k}"), _number(found, f"chance_r{k}"))
+        for way, title in (("audio_to_video", "find the picture of a sound"), ("video_to_audio", "find the sound of a picture"))
+        for k in (1, 5)
+    ]
+    return [row for row in measured if row[2] is not None and row[3]]
+
+
 def _retrieval_rows(summary: dict) -> list[str]:
-    found = summary.get("retrieval")
-    if not found:
-        return []
-    rows = []
-    for way, title in (("audio_to_video", "find the picture of a sound"), ("video_to_audio", "find the sound of a picture")):
-        for k in (1, 5):
-            ours, chance = found[way][f"r{k}"], found[f"chance_r{k}"]
-            times = f'<span class="{"good" if ours > chance else "bad"}">{ours / chance:.1f} × chance</span>'
-            rows.append(
-                f'<tr><th scope="row">{title} among {found["clips"]}, R@{k}</th><td class="n">{_percent(ours)}</td>'
-                f'<td class="n">{_percent(chance)}</td><td>{times}</td><td></td></tr>'
+    clips = (summary.get("retrieval") or {}).get("clips", "?")
+    return [
+        f'<tr><th scope="row">{title} among {_say(clips)}, R@{k}</th>{_cell(100 * ours, "{:.1f} %")}{_cell(100 * chance, "{:.1f} %")}'
+        f'<td class="{"good" if ours > chance else "bad"}">{ours / chance:.1f} × chance</td><td></td></tr>'
+        for title, k, ours, chance in _recalls(summary)
+    ]
+
+
+def _verdict(summary: dict) -> str:
+    """The table in words, good or bad."""
+    items = []
+    for name, title in MODALITIES.items():
+        if summary.get(name):
+            words, style = _compared(summary[name])
+            than = " than the best answer that needs no learning" if style else ""
+            items.append(f'{title.capitalize()}, hidden patches: <span class="{style}">{words}</span>{than}.')
+    for title, k, ours, chance in _recalls(summary):
+        if k == 5:
+            style = "good" if ours > chance else "bad"
+            items.append(
+                f"{title.capitalize()}: its own is among the first five in {_percent(ours)} of the cases, "
+                f'<span class="{style}">{ours / chance:.1f} × chance</span>.'
             )
-    return rows
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>" if items else "<p>This run has no measured result.</p>"
 
 
 def _about_clips(summary: dict) -> str:
-    clips = summary.get("clips", {})
+    clips = summary.get("clips") or {}
     held = "none of them seen in training" if summary.get("held_out") else "those it was trained on, for there were no others"
     counts = f"Trained on {clips.get('trained', '?')} clips for {summary.get('steps', '?')} steps"
     text = f"<p>{counts}; measured on {clips.get('held_out', '?')} clips: {held}.</p>"
@@ -109,12 +158,32 @@ def _about_clips(summary: dict) -> str:
         text += f"<p>{silent} draws gave no sample (silent, or not readable) and were left out.</p>"
     if skipped := clips.get("skipped"):
         items = "".join(f"<li><code>{_say(entry['path'])}</code>: {_say(entry['reason'])}</li>" for entry in skipped)
-        text += f"<details open><summary>{len(skipped)} files were left out</summary><ul>{items}</ul></details>"
+        count = "1 file was" if len(skipped) == 1 else f"{len(skipped)} files were"
+        text += f"<details open><summary>{count} left out</summary><ul>{items}</ul></details>"
     return text
 
 
 def _read_rows(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    """The rows of `metrics.jsonl`; a line that a kill has cut short is left out."""
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _read_json(file: Path, missing: Any) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else missing
+
+
+def _example(run: Path, example: dict) -> str:
+    """One clip: everything in one picture, its sounds, its videos, and the pictures one by one."""
+    pictures, sounds, videos = ([_media(run, item) for item in example.get(kind) or []] for kind in ("figures", "audio", "video"))
+    larger = f"<details><summary>spectrograms and frames, larger</summary>{''.join(pictures[1:])}</details>" if pictures[1:] else ""
+    rows = "".join(f'<div class="row">{"".join(items)}</div>' for items in (sounds, videos) if items)
+    return f"<h3>{_say(example.get('title', example.get('name', 'a clip')))}</h3>{''.join(pictures[:1])}{rows}{larger}"
 
 
 def write_report(run: Path) -> Path:
@@ -122,45 +191,41 @@ def write_report(run: Path) -> Path:
 
     The curves are drawn here and also kept as `figures/curves.png`. Returns the report's path.
     """
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    examples = json.loads((run / "examples.json").read_text(encoding="utf-8")) if (run / "examples.json").exists() else []
+    summary, examples = _read_json(run / "summary.json", {}), _read_json(run / "examples.json", [])
     rows = _read_rows(run / "metrics.jsonl")
     picture = figures.curves(rows, TERMS)
     picture.save(run / "figures" / "curves.png")
 
-    shown = "".join(
-        f"<h3>{_say(example['title'])}</h3>"
-        + "".join(_media(run, item) for item in example["figures"][:1])
-        + f'<div class="row">{"".join(_media(run, item) for item in example["audio"])}</div>'
-        + f'<div class="row">{"".join(_media(run, item) for item in example["video"])}</div>'
-        + "<details><summary>spectrograms and frames, larger</summary>"
-        + "".join(_media(run, item) for item in example["figures"][1:])
-        + "</details>"
-        for example in examples
-    )
-    space = {"normalised": "each patch normalised to mean 0 and variance 1", "raw": "raw patches"}.get(
-        summary.get("target"), summary.get("target")
-    )
+    shown = "".join(_example(run, example) for example in examples)
+    space = SPACES.get(summary.get("target"), summary.get("target"))
+    parameters = _number(summary, "parameters")
+    made = f"{_say(summary.get('seconds', '?'))} s on {_say(summary.get('machine', '?'))}"
+    made += "" if parameters is None else f"; {parameters:,.0f} parameters"
     settings = (run / "config.json").read_text(encoding="utf-8") if (run / "config.json").exists() else "{}"
-    versions = ", ".join(f"{_say(name)} {_say(number)}" for name, number in summary.get("versions", {}).items())
+    versions = ", ".join(f"{_say(name)} {_say(number)}" for name, number in (summary.get("versions") or {}).items())
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>MAViL stage 1: {_say(run.name)}</title><style>{STYLE}</style></head><body>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>MAViL stage 1: {_say(run.name)}</title><style>{STYLE}</style></head><body><main>
 <h1>What this model has learnt</h1>
 <p>MAViL, stage 1: most of each clip's sound and picture was hidden; the model filled it in, and learnt which sound belongs to
 which picture.</p>
+{_verdict(summary)}
 {_about_clips(summary)}
-<table><thead><tr><th></th><th>this model</th><th>best trivial answer</th><th>verdict</th><th>all trivial answers</th></tr></thead>
+<table><caption>Each number beside the answer that needs no learning</caption>
+<thead><tr><td></td><th>this model</th><th>best trivial answer</th><th>verdict</th><th>all trivial answers</th></tr></thead>
 <tbody>{"".join(_reconstruction_rows(summary) + _retrieval_rows(summary))}</tbody></table>
 <p>Errors are measured in the space of the training target: {_say(space)}. The trivial answers are what one reaches without learning: each
 position's mean over the training clips, a copy of the nearest visible patch, the mean corrected by the visible neighbours; and chance.</p>
-<h2>Clips</h2>{shown or "<p>No examples were written.</p>"}
+<h2>Clips</h2>
+<p>The model is trained on hidden patches only: what it says of visible ones (third row) means nothing; the fourth row leaves it out.</p>
+{shown or "<p>No examples were written.</p>"}
 <h2>Training</h2>{figures.image_html(picture.png(), picture.sentence)}
 <h2>How it was made</h2>
-<p>{_say(summary.get("seconds", "?"))} s on {_say(summary.get("machine", "?"))}; {summary.get("parameters", 0):,} parameters.<br>
+<p>{made}.<br>
 <code>{_say(summary.get("command", ""))}</code><br>{versions}</p>
 <details><summary>config.json</summary><pre>{_say(settings)}</pre></details>
-</body></html>
+</main></body></html>
 """
     write_text(run / "report.html", page)
     return run / "report.html"

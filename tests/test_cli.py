@@ -59,6 +59,13 @@ def test_help_answers_in_1_5_seconds_and_names_an_example_for_every_command():
         assert one.returncode == 0 and f"Example: mavil-edu {command}" in one.stdout
 
 
+def test_nothing_asked_shows_the_help_and_a_wrong_word_the_right_ones():
+    assert "subcommands" in mavil().stdout
+    refused(mavil("pretrian"), "pretrain", "reconstruct")
+    refused(mavil("inspect"), "Name one or more files")
+    refused(mavil("pretrain", "--data", "a", "--out", "b", "--config.train.btach", 4), "batch")
+
+
 def test_pretrain_writes_everything_that_others_rely_on(run, clips):
     names = {p.name for p in run.iterdir()}
     wanted = {"config.json", "summary.json", "metrics.jsonl", "checkpoints", "figures", "audio", "report.html", "model", "examples.json"}
@@ -130,7 +137,9 @@ def test_pretrain_refuses_folders_without_a_usable_clip(tmp_path):
     refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o"), "a.mp4", "unreadable")
     assert not (tmp_path / "o").exists()
     refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--steps", 1, "--minutes", 1), "not both")
-    refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--config.model.encoder.width", 100), "multiple of 3")
+    refused(
+        mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--config.model.encoder.width", 100), "--config", "multiple"
+    )
     refused(mavil("pretrain", "--data", SAMPLES, "--out", tmp_path / "o", "--resume"), "no run")
 
 
@@ -147,7 +156,10 @@ def test_inspect_says_which_file_is_unusable_and_sets_the_exit_code(clips):
     assert rows["000.mp4"]["audio_tokens"] == rows["000.mp4"]["video_tokens"] == 64
     table = mavil("inspect", clips)
     assert table.returncode == 1 and "broken.mp4" in table.stdout
-    refused(mavil("inspect", clips / "notes_missing"), "notes_missing")
+    missing = mavil("inspect", clips / "missing.mp4")
+    assert missing.returncode == 1 and "unreadable" in missing.stdout and "Traceback" not in missing.stderr
+    (clips / "none").mkdir()
+    refused(mavil("inspect", clips / "none"), "no media file")
 
 
 def test_world_makes_clips_that_inspect_calls_ok(tmp_path):

@@ -6,6 +6,7 @@ import math
 import re
 import wave
 
+import pytest
 import torch
 
 from mavil_edu import media
@@ -23,7 +24,9 @@ def data_of(html: str) -> bytes:
 def test_a_sound_says_its_length_level_and_frequency():
     sentence = player(sine(440, 2.0), "A tone").sentence
     assert sentence == "A tone: sound of 2.00 s, -9 dB of full scale, strongest near 440 Hz."
-    assert player(torch.zeros(1600), "Nothing").sentence.startswith("Nothing: sound of 0.10 s, -120 dB")
+    assert player(torch.zeros(1600), "Nothing").sentence == "Nothing: 0.10 s of silence."
+    with pytest.raises(ValueError, match="no samples"):
+        player(torch.zeros(0), "Nothing")
 
 
 def test_the_src_stands_on_the_element_itself_and_holds_the_sound():

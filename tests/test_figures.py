@@ -6,6 +6,7 @@ import math
 import re
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -54,6 +55,58 @@ def test_curves_say_the_last_held_out_value_beside_its_trivial_answer():
     rows.append({"step": 5, "audio_mse": 0.33, "audio_mse_trivial": 0.8, "held_out": True})
     sentence = figures.curves(rows, {"audio_mse": "audio", "intra": "intra"}).sentence
     assert "audio 0.33 (trivial 0.80)" in sentence and "intra" not in sentence
+
+
+def test_a_loss_stands_beside_the_trivial_answer_of_its_own_batch():
+    training = [{"step": s, "inter": 4.5, "inter_trivial": math.log(128)} for s in range(4)]
+    looks = [{"step": 3, "inter": 4.4, "inter_trivial": math.log(64), "held_out": True}]
+    picture = figures.curves([*training[:3], *looks, training[3]], {"inter": "InfoNCE"})
+    assert "InfoNCE 4.40 (trivial 4.16)" in picture.sentence
+    lines = [line for line in picture.figure.axes[0].lines if line.get_label().startswith("trivial answer")]
+    assert sorted(round(line.get_ydata()[0], 2) for line in lines) == [4.16, 4.85]
+
+
+def test_where_nothing_is_hidden_no_error_is_said():
+    views = {name: torch.zeros(4, 8, 8, 3, dtype=torch.uint8) for name in "abcd"}
+    spectrograms = {name: torch.randn(32, 16) for name in "abcd"}
+    sentence = figures.reconstruction(views, spectrograms, torch.zeros(32, 16, dtype=torch.bool), 1.0, 0.0, borrowed=False).sentence
+    assert "0 % of the sound hidden" in sentence and "nan" not in sentence and "off by" not in sentence
+
+
+def test_padding_does_not_set_the_colours():
+    quiet = torch.randn(100, 16) - 12
+    padded = torch.cat([quiet, torch.zeros(10, 16)])
+    limits = [figures.spectrogram_panels({"a": x}, 1.0).figure.axes[0].images[0].get_clim() for x in (quiet, padded)]
+    assert limits[0] == limits[1]
+
+
+def test_a_mask_and_a_waveform_say_what_they_hold():
+    for grid in ((8, 8), (4, 4, 4)):
+        mask = random_mask(1, 64, 0.8, torch.Generator().manual_seed(0))[0]
+        assert f"{int(mask.sum())} of 64 hidden" in figures.mask_grid(mask, grid).sentence
+    click = torch.zeros(16_000)
+    click[4000] = -0.5
+    assert figures.waveform(click).sentence == "Waveform, 16000 samples over 1.00 s, peak 0.50 of 1 at 0.25 s."
+    assert "silent" in figures.waveform(torch.zeros(100)).sentence
+    with pytest.raises(ValueError, match="no samples"):
+        figures.waveform(torch.zeros(0))
+
+
+def test_a_mask_is_drawn_where_it_hides():
+    mask = torch.zeros(64, dtype=torch.bool)
+    mask[3 * 8 + 5] = True  # time patch 3, frequency patch 5: column 3, row 5 from below
+    ax = figures.mask_grid(mask, (8, 8)).figure.axes[0]
+    assert ax.collections[0].get_array().nonzero() == ([5], [3]) and not ax.yaxis_inverted()
+    mask = torch.zeros(64, dtype=torch.bool)
+    mask[2 * 16 + 1 * 4 + 3] = True  # time patch 2, row 1 from above, column 3
+    drawn = figures.mask_grid(mask, (4, 4, 4)).figure.axes
+    assert [int(ax.collections[0].get_array().sum()) for ax in drawn] == [0, 0, 1, 0]
+    assert drawn[2].collections[0].get_array().nonzero() == ([1], [3]) and drawn[2].yaxis_inverted()
+
+
+def test_a_matrix_without_a_diagonal_of_pairs_is_refused():
+    with pytest.raises(ValueError, match=r"\(4, 6\)"):
+        figures.similarity(torch.zeros(4, 6))
 
 
 def test_pictures_that_borrow_say_so():

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -74,7 +75,9 @@ def test_everything_is_inside_and_nothing_is_asked_of_a_network(run):
     for source in sources:
         assert source.startswith("data:")
         assert len(base64.b64decode(source.split("base64,")[1])) > 100
-    assert "http" not in re.sub(r"base64,[^\"]+", "", text)
+    assert "://" not in re.sub(r"base64,[^\"]+", "", text)
+    policies = [attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"]
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
 
 
@@ -97,9 +100,44 @@ def test_better_and_worse_are_said_as_they_are(run):
     assert re.search(r"picture: hidden patches.*?20 % worse", text, re.S)
     assert "12.0 × chance" in text and "0.4 × chance" in text
     assert "none of them seen in training" in text
+    words = re.sub(r"<[^>]+>", "", text)
+    assert "Sound, hidden patches: 25 % better than the best answer that needs no learning." in words
+    assert "Find the sound of a picture: its own is among the first five in 1.0 % of the cases, 0.4 × chance." in words
 
 
 def test_a_run_with_little_in_it_still_has_a_report(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps({"audio": None, "video": SUMMARY["video"], "retrieval": None, "held_out": False}))
     text = write_report(tmp_path).read_text()
     assert "those it was trained on" in text and "picture: hidden patches" in text and "R@1" not in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"audio": {"masked_mse": None, "best_trivial_mse": 0.8, "trivial": None}},
+        {"audio": {"masked_mse": math.nan, "best_trivial_mse": 0.8}},
+        {"retrieval": {"audio_to_video": {"r1": 0.1}, "chance_r1": 0.01}},
+        {"parameters": None, "clips": None, "versions": None, "target": None, "seconds": None},
+    ],
+)
+def test_what_was_not_measured_is_left_out_and_never_invented(run, change):
+    (run / "summary.json").write_text(json.dumps(SUMMARY | change))
+    text = re.sub(r"base64,[^\"]+", "", write_report(run).read_text())
+    assert "nan" not in text and ("audio" not in change or "not measured" in text)
+
+
+def test_a_modality_of_which_nothing_is_hidden_is_neither_better_nor_worse(run):
+    (run / "summary.json").write_text(json.dumps(SUMMARY | {"audio": {"masked_mse": 0.0, "best_trivial_mse": 0.0}}))
+    text = write_report(run).read_text()
+    assert "nothing to predict" in text and "0 % worse" not in text.replace("20 % worse", "")
+
+
+def test_a_file_that_is_gone_and_a_line_cut_short_do_not_cost_the_report(run):
+    (run / "audio" / "a.wav").unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "audio_m')
+    assert "audio/a.wav</code> is not there" in write_report(run).read_text()
+
+
+def test_a_run_without_a_summary_says_that_nothing_was_measured(tmp_path):
+    assert "no measured result" in write_report(tmp_path).read_text()

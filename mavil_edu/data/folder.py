@@ -41,7 +41,7 @@ class FolderClips:
             except (media.MediaError, OSError) as error:
                 return Skipped(str(self.paths[index]), str(error))
             start, stop = clip.heard
-            if stop > start and bool(clip.waveform[start:stop].any()) and bool(clip.seen.any()):
+            if stop > start and not media.is_silent(clip.waveform[start:stop]) and bool(clip.seen.any()):
                 sample = Sample(clip.waveform, torch.tensor(clip.heard), clip.frames, clip.seen)
                 if generator is None:
                     return sample._replace(frames=video.fit(clip.frames, self.model.video))
