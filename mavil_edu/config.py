@@ -246,9 +246,9 @@ def tiny() -> Config:
         ),
         objective=ObjectiveConfig(score_padding=False),
         train=TrainConfig(
-            steps=1000,
-            batch=64,
-            base_lr=8e-3,
+            steps=2000,
+            batch=32,
+            base_lr=1.6e-2,
             warmup=0.1,
             weight_decay=0.05,
             augment=AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=True),

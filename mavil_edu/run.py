@@ -214,14 +214,12 @@ def pretrain_folder(
     return pretrain(data, config, run, seed=seed, minutes=minutes, workers=workers, resume=resume, origin=origin)
 
 
-def demo(run: Path, minutes: float | None, clips: int, seed: int, steps: int | None = None) -> dict:
+def demo(run: Path, minutes: float | None, clips: int, seed: int, config: Config | None = None) -> dict:
     """`mavil-edu demo`: trains the tiny preset on generated clips, evaluated on clips that it never sees; returns its summary.
 
-    minutes: of training, or None for `steps`, or for the preset's own number of steps.
+    minutes: of training, or None for the config's own number of steps. config: in place of `tiny()`.
     """
-    config = tiny()
-    if steps is not None:
-        config = replace(config, train=replace(config.train, steps=steps))
+    config = config or tiny()
     _set_aside(run)
     worlds = [
         World(number, world_seed, config.model, config.train.augment, cache=run.parent / "cache")

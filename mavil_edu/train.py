@@ -94,6 +94,18 @@ def _check_finite(losses: Losses, norm: torch.Tensor, step: int) -> None:
         raise TrainingError(f"The gradient's norm is {float(norm)} at step {step}; start anew with a lower learning rate.")
 
 
+def _update(
+    fabric: Fabric, model: nn.Module, optimiser: torch.optim.Optimizer, data: Step, config: Config, seed: int, step: int
+) -> tuple[Losses, torch.Tensor]:
+    """One step of the optimiser: gradients, their norm clipped and checked, weights moved; its losses and the norm before clipping."""
+    losses = _backward(fabric, model, data, config, seed, step)
+    norm = fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False)
+    _check_finite(losses, norm, step)
+    optimiser.step()
+    optimiser.zero_grad()
+    return losses, norm
+
+
 def _row(step: int, losses: Losses, trivial: dict[str, float], **more: float) -> dict:
     terms = {
         ("audio_mse" if name == "audio" else "video_mse" if name == "video" else name): None if value is None else float(value)
@@ -164,11 +176,8 @@ def steps_for(minutes: float, config: Config, clips: Clips, seed: int, workers: 
     ends = []
     stream = training_steps(clips, config.train.batch, seed, workers=workers)
     for step, data in zip(range(TIMED_STEPS), stream, strict=False):
-        losses = _backward(fabric, model, data, config, seed, step)
-        fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm)
-        optimiser.step()
-        optimiser.zero_grad()
-        float(losses.total)
+        losses, _ = _update(fabric, model, optimiser, data, config, seed, step)
+        float(losses.total)  # waits for a device that computes on its own
         ends.append(time.perf_counter())
     each = median(later - earlier for earlier, later in pairwise(ends))  # the time between two steps' ends: the loader's is in it
     spent = time.perf_counter() - started
@@ -239,11 +248,7 @@ def train(
                 rate = learning_rate(progress.step, config.train)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                losses = _backward(fabric, model, data, config, seed, progress.step)
-                norm = fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False)
-                _check_finite(losses, norm, progress.step)
-                optimiser.step()
-                optimiser.zero_grad()
+                losses, norm = _update(fabric, model, optimiser, data, config, seed, progress.step)
 
                 progress.seconds = time.perf_counter() - started
                 row = _row(progress.step, losses, trivial, lr=rate, gradient_norm=float(norm), seconds=round(progress.seconds, 3))

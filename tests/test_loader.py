@@ -34,6 +34,8 @@ def test_each_clip_is_drawn_once_an_epoch_in_an_order_that_changes():
     assert sorted(drawn[:12]) == sorted(drawn[12:]) == list(range(12))
     assert drawn[:12] != drawn[12:]
     assert drawn[:12] != list(range(12))
+    draws = [value for batch in numbers(training_steps(Numbered(12), 4, seed=0), 6) for _, value in batch]
+    assert len(set(draws)) == 24  # another window, another augmentation each time
 
 
 def test_a_stream_goes_on_from_any_draw_exactly_as_if_it_had_not_stopped():

@@ -219,6 +219,15 @@ def test_extreme_ratios_leave_out_what_they_must_and_nothing_becomes_nan(audio_r
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+def test_the_second_view_is_each_modality_under_its_own_mask():
+    model, (audio, video), masks, second = model_of(), batch_of(3), masks_of(3, 1), masks_of(3, 2)
+    both, alone = model(audio, video, masks, second), model(audio, video, second)
+    assert torch.allclose(both.second_audio_projection, alone.audio_projection, atol=1e-6)
+    assert torch.allclose(both.second_video_projection, alone.video_projection, atol=1e-6)
+    assert not torch.allclose(both.second_audio_projection, both.audio_projection, atol=1e-3)
+    assert not torch.allclose(both.second_video_projection, both.video_projection, atol=1e-3)
+
+
 def test_without_a_second_view_there_is_no_intra_modal_term_and_the_rest_is_unchanged():
     model, (audio, video), masks = model_of(), batch_of(3), masks_of(3)
     both, one = losses_of(model, audio, video, masks, masks_of(3, 7)), losses_of(model, audio, video, masks, None)

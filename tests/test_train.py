@@ -144,7 +144,7 @@ def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(tmp_path, monkeypatch
         return original(step, schedule)
 
     monkeypatch.setattr(module, "learning_rate", pressed)
-    with pytest.raises(KeyboardInterrupt, match="SIGINT after step 3"):
+    with pytest.raises(KeyboardInterrupt, match=r"SIGINT after step \d"):
         run_of(config, tmp_path / "parts")
     monkeypatch.setattr(module, "learning_rate", original)
     parts, _ = run_of(config, tmp_path / "parts", resume=True)

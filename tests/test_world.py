@@ -51,7 +51,8 @@ def test_every_field_is_shared_or_seen_only_or_heard_only():
 def test_every_cause_is_drawn_independently_of_every_other():
     f = sample_factors(4000, seed=0)
     columns = {
-        "material": f.material, "size": f.size, "struck": f.struck, "gap": f.gaps.mean(1), "light": f.light, "place": f.place,
+        "material": f.material, "size": f.size, "struck": f.struck, "gap": f.gaps.mean(1),
+        "start": f.first / f.gaps[:, 0], "light": f.light, "place": f.place,
         "drift": f.drift, "background": f.background, "noise": f.noise, "level": f.noise_level, "gain": f.gain,
         "dark": f.dark.mean(1), "bright": f.bright.mean(1), "phase": f.phase[:, 0],
     }  # fmt: skip
