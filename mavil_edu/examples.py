@@ -20,7 +20,12 @@ TITLES = {
     "reconstruction": "reconstruction: the model's word on every patch",
     "completed": "reconstruction with the visible patches",
 }
-HEARD = ("original", "masked", "reconstruction", "completed")
+HEARD = {
+    "original": "sound of the original",
+    "masked": "sound of the masked clip, hidden patches silent",
+    "reconstruction": "sound of the reconstruction",
+    "completed": "sound of the reconstruction with the visible patches",
+}
 WATCH_SIZE = 128  # pixels of a video's shorter side: small frames are enlarged, so that one can see them
 WATCH_RATE = 25  # frames a second of a written video
 
@@ -52,9 +57,9 @@ def sounds_of(result: Reconstruction, waveform: Tensor, heard: Tensor) -> dict[s
 
     waveform: (samples,) the recording. heard: (2,) the samples [start, stop) that are not padding.
     """
-    spectrograms = torch.stack([getattr(result.spectrogram, name) for name in HEARD[1:]])
+    spectrograms = torch.stack([getattr(result.spectrogram, name) for name in list(HEARD)[1:]])
     made = audio_end.to_waveform(spectrograms, samples=len(waveform), heard=heard.expand(len(spectrograms), 2))
-    return {"original": waveform} | dict(zip(HEARD[1:], made.clamp(-1, 1), strict=True))
+    return {"original": waveform} | dict(zip(list(HEARD)[1:], made.clamp(-1, 1), strict=True))
 
 
 def write_example(model: MAViL, batch: Batch, masks: Masks, title: str, name: str, out: Path) -> dict:
@@ -73,7 +78,7 @@ def write_example(model: MAViL, batch: Batch, masks: Masks, title: str, name: st
         file = out / "audio" / f"{name}-{kind}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)
         media.write_wav(file, sound)
-        entry["audio"].append({"file": str(file.relative_to(out)), "caption": f"sound of the {TITLES[kind]}"})
+        entry["audio"].append({"file": str(file.relative_to(out)), "caption": HEARD[kind]})
     for kind in ("original", "masked", "completed"):
         file = out / "video" / f"{name}-{kind}.mp4"
         file.parent.mkdir(parents=True, exist_ok=True)

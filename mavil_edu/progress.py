@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 Item = TypeVar("Item")
 LINE_SECONDS = 15.0  # between two plain lines
@@ -42,26 +44,31 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
-            TextColumn("{task.fields[detail]}"),
             console=self.console,
-            refresh_per_second=4,
         )
-        self.task = self.bar.add_task(title, total=total, completed=done, detail="")
+        self.task = self.bar.add_task(title, total=total, completed=done)
+        self.detail = ""
+        self.live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=4)
+
+    def _shown(self) -> Group:
+        """The bar, and below it, where there is any, the detail: wide as it may be, it leaves the bar its place."""
+        return Group(self.bar, Text(self.detail)) if self.detail else Group(self.bar)
 
     def __enter__(self) -> "ProgressBar":
         if self.console.is_terminal:
-            self.bar.start()
+            self.live.start()
         return self
 
     def __exit__(self, *_) -> None:
         if self.console.is_terminal:
-            self.bar.stop()
+            self.live.stop()
 
     def update(self, done: int, detail: str = "") -> None:
-        """Moves to `done`; `detail` stands behind the bar."""
+        """Moves to `done`; `detail` stands below the bar."""
         self.done = done
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=done, detail=detail)
+            self.bar.update(self.task, completed=done)
+            self.detail = detail
             return
         now = time.monotonic()
         if now - self.last_line >= LINE_SECONDS or done == self.total:

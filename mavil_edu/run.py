@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mavil_edu import media, report
-from mavil_edu.checkpoint import list_checkpoints, write_json
+from mavil_edu.checkpoint import write_json
 from mavil_edu.config import Config, ModelConfig, from_dict, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, evaluation_batch
 from mavil_edu.data.folder import FolderClips
@@ -107,9 +107,8 @@ def machine(device: torch.device) -> str:
 
 def _check_run(run: Path, resume: bool) -> None:
     """Raises RunError where the folder is not what a new or a resumed run needs."""
-    begun = (run / "config.json").exists()
-    if resume and not (begun and list_checkpoints(run / "checkpoints")):
-        raise RunError(f"{run} holds no run with a checkpoint to resume. Start it without --resume.")
+    if resume and not (run / "config.json").exists():
+        raise RunError(f"{run} holds no run to resume. Start it without --resume.")
     if not resume and run.exists() and not run.is_dir():
         raise RunError(f"{run} is a file; give --out a folder.")
     if not resume and run.exists() and any(run.iterdir()):
@@ -137,7 +136,10 @@ def _prepare(config: Config, data: Data, run: Path, seed: int, minutes: float | 
         config = replace(config, train=replace(config.train, steps=steps))
         print(f"{steps} steps fit into {minutes:g} minutes.", file=sys.stderr)
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", {"config": to_dict(config), "seed": seed, "minutes": minutes, "command": sys.argv, **origin})
+    write_json(
+        run / "config.json",
+        {"config": to_dict(config), "seed": seed, "minutes": minutes, "command": ["mavil-edu", *sys.argv[1:]], **origin},
+    )
     return config, timed
 
 

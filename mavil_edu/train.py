@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from mavil_edu.checkpoint import load_checkpoint, save_checkpoint, save_model
+from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint, save_model
 from mavil_edu.config import Config, TrainConfig
 from mavil_edu.data.batch import Clips, to_inputs
 from mavil_edu.data.loader import Step, generator_for, training_steps
@@ -200,7 +200,7 @@ def train(
     bare = MAViL(config)
     bare_optimiser = make_optimiser(bare, config.train)
     progress = Progress()
-    if resume:
+    if resume and list_checkpoints(run / "checkpoints"):  # a run killed before its first checkpoint begins again
         progress = Progress(**load_checkpoint(run / "checkpoints", bare, bare_optimiser))
     model, optimiser = fabric.setup(bare, bare_optimiser)
 

@@ -116,6 +116,15 @@ def test_a_resumed_run_equals_one_that_never_stopped_bit_for_bit(tmp_path, monke
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(tmp_path / "parts")]
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path):
+    whole, _ = run_of(small_config(), tmp_path / "whole")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "metrics.jsonl").write_text('{"step": 0, "audio_mse": 1.0}\n{"step": 1, "aud')
+    parts, _ = run_of(small_config(), tmp_path / "parts", resume=True)
+    assert torch.equal(weights(whole), weights(parts))
+    assert [row["step"] for row in rows_of(tmp_path / "parts") if not row.get("held_out")] == list(range(8))
+
+
 def test_seeds_decide_everything_and_differ(tmp_path):
     one, _ = run_of(small_config(), tmp_path / "1", seed=1)
     again, _ = run_of(small_config(), tmp_path / "2", seed=1)
