@@ -26,7 +26,7 @@ from mavil_edu.mavil import Losses, MAViL, draw_masks, stage_one_losses
 from mavil_edu.progress import ProgressBar, terms_line
 
 TIMED_STEPS = 30  # steps that --minutes times
-TRAINING_SHARE = 0.96  # of a run's time; looks at held-out clips and checkpoints take the rest
+TRAINING_SHARE = 0.92  # of a run's time; looks at held-out clips and checkpoints take the rest
 
 
 class TrainingError(RuntimeError):

@@ -176,3 +176,17 @@ def test_an_error_that_is_ours_can_be_traced_on_demand(tmp_path):
     finally:
         del os.environ["MAVIL_EDU_TRACEBACK"]
     assert "Traceback" in done.stderr
+
+
+def test_the_demo_writes_its_report_keeps_its_clips_and_never_loses_an_earlier_run(tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "report.html").write_text("an earlier run")
+    done = mavil("demo", "--out", tmp_path / "demo", "--minutes", 0.02, "--clips", 40)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "demo-1" / "report.html").read_text() == "an earlier run"
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["held_out"] and summary["clips"]["trained"] == 40 and summary["retrieval"]["clips"] == 200
+    assert json.loads((tmp_path / "demo" / "config.json").read_text())["command"][0] == "mavil-edu"
+    assert len(list((tmp_path / "cache").glob("world-*.safetensors"))) == 2
+    assert len(json.loads((tmp_path / "demo" / "examples.json").read_text())) == 6
+    assert "best trivial answer" in done.stderr and "report.html" in done.stderr
