@@ -293,7 +293,7 @@ def _replacing(path: Path | str) -> Iterator[Path]:
 def write_mp4(
     path: Path | str, frames: Tensor | np.ndarray, frame_rate: float, waveform: Tensor | np.ndarray | None = None, quality: float = 20.0
 ) -> None:
-    """Writes a clip as H.264 and MP3 in MP4, which every browser plays; the same input gives the same bytes.
+    """Writes a clip as H.264 and MP3 in MP4, which every browser plays; the same bytes but for a rare fault (CHANGELOG).
 
     frames: (t, height, width, 3) uint8; an odd height or width is made even by repeating the last row or column, as yuv420p
     needs. frame_rate: frames a second. waveform: (samples,) in [-1, 1], 16 kHz; None for no sound. quality: x264's CRF, 0 (best) to
