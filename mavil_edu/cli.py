@@ -79,7 +79,7 @@ def inspect_(
 
 
 def world(clips: int, out: Path, seed: int = 0, seconds: float = 2.56, size: int = 96) -> None:
-    """Makes clips whose causes are known, as MP4 files with a labels.csv; the same seed gives the same bytes.
+    """Makes clips whose causes are known, as MP4 files with a labels.csv; the same seed gives the same clips.
 
     Example: mavil-edu world --clips 64 --seed 1 --out my_clips
 

@@ -262,7 +262,7 @@ def tiny() -> Config:
 
 
 def small() -> Config:
-    """About 20 M parameters: for one GPU, or a night of CPU [O]; not yet tuned."""
+    """22 M parameters: meant for one GPU or a night of CPU [O]; not yet trained, so no numbers to expect."""
     return Config(
         model=ModelConfig(
             audio=AudioConfig(seconds=2.56, frames=256),

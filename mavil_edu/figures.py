@@ -29,7 +29,7 @@ class Picture:
     sentence: str
 
     def png(self) -> bytes:
-        """The picture in 256 colours, which a third of the bytes hold; the same bytes each time."""
+        """The picture in 256 colours, which take fewer bytes; the same bytes each time."""
         full, small = io.BytesIO(), io.BytesIO()
         self.figure.savefig(full, format="png", dpi=DPI, facecolor=PAPER)
         Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, format="png", optimize=True)

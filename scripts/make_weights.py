@@ -2,8 +2,8 @@
 
     python scripts/make_weights.py
 
-Trains the tiny preset on generated clips as `mavil-edu demo` does, but for longer (2,500 steps of 64 clips, some 15 minutes on two
-CPU cores), and saves it in float16.
+Trains the tiny preset on generated clips as `mavil-edu demo` does, but for longer (2,500 steps of 64 clips, 18 minutes
+on a busy two-core CPU), and saves it in float16.
 """
 
 import argparse

@@ -89,7 +89,8 @@ class World:
 
 
 def write_world(out: Path, clips: int, seed: int, seconds: float = 2.56, size: int = 96, frame_rate: int = 25) -> None:
-    """Writes clips as MP4 files (H.264 and MP3) with their causes in `labels.csv`; the same seed gives the same bytes.
+    """Writes clips as MP4 files (H.264 and MP3) with their causes in `labels.csv`; the same seed gives the same clips,
+    and the same bytes but for a rare fault (CHANGELOG).
 
     Raises ValueError where `out` holds other files already, or a number cannot be.
     """
