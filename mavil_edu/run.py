@@ -183,7 +183,7 @@ def pretrain(
         "command": " ".join(stored_run(run)["command"]),
     }
     write_json(run / "summary.json", summary)
-    write_examples(model, evaluation, [_name(data.evaluation, i) for i in kept], held_out.masks, run)
+    write_examples(model, evaluation, [data.evaluation.name(i) for i in kept], held_out.masks, run)
     report.write_report(run)
     return summary
 
@@ -237,10 +237,6 @@ def _set_aside(run: Path) -> None:
         kept = next(place for i in count(1) if not (place := run.with_name(f"{run.name}-{i}")).exists())
         run.rename(kept)
         print(f"The earlier run is kept in {kept}.", file=sys.stderr)
-
-
-def _name(clips: Clips, index: int) -> str:
-    return clips.paths[index].name if isinstance(clips, FolderClips) else f"generated clip {index}"
 
 
 def write_examples(model: MAViL, batch: Batch, names: Sequence[str], masks: Masks, run: Path) -> None:

@@ -49,10 +49,21 @@ class Inputs(NamedTuple):
     video_content: Tensor  # (b, video tokens) bool
 
 
+# What is known of the clips, for evaluation and never for pre-training: by the name of a column one value per clip. Text is a
+# class, a number is a quantity, a tuple of texts several classes at once.
+Labels = dict[str, list[str] | list[float] | list[tuple[str, ...]]]
+
+
 class Clips(Protocol):
     """A data set: numbered clips, each of which can be drawn anew."""
 
+    labels: Labels
+
     def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What to call clip `index` in a report: a file's name, say."""
+        ...
 
     def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
         """A random, augmented window of clip `index`; without a generator its middle window, unchanged: for evaluation."""

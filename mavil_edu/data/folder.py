@@ -8,7 +8,7 @@ from torch import Generator
 
 from mavil_edu import media, video
 from mavil_edu.config import AugmentConfig, ModelConfig
-from mavil_edu.data.batch import Sample, Skipped, augment_sample
+from mavil_edu.data.batch import Labels, Sample, Skipped, augment_sample
 
 TRIES = 8  # windows drawn from a clip before it is given up as silent
 KEPT_BYTES = 2 << 30  # decoded clips that are kept in memory, at most
@@ -23,11 +23,15 @@ class FolderClips:
 
     def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig):
         self.paths, self.model, self.augment = paths, model, augment
+        self.labels: Labels = {}
         self._kept: dict[int, media.Clip] = {}
         self._kept_bytes = 0
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def name(self, index: int) -> str:
+        return self.paths[index].name
 
     def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
         """A window of clip `index`, augmented where a generator is given; see `mavil_edu.data.batch.Clips`."""

@@ -15,7 +15,7 @@ from torch import Generator
 from mavil_edu import media
 from mavil_edu.checkpoint import write_text
 from mavil_edu.config import AugmentConfig, ModelConfig
-from mavil_edu.data.batch import Sample, augment_sample
+from mavil_edu.data.batch import Labels, Sample, augment_sample
 from mavil_edu.data.factors import Factors, impact_times, labels, sample_factors
 from mavil_edu.data.world_picture import render_video
 from mavil_edu.data.world_sound import render_audio
@@ -49,6 +49,7 @@ class World:
             )
         self.model, self.augment, self.quiet = model, augment, quiet
         self.factors = sample_factors(n, seed, model.audio.seconds)
+        self.labels: Labels = labels(self.factors)
         self.waveforms, self.frames = self._cached(seed, cache) if cache else self._rendered()
 
     def _rendered(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,6 +80,9 @@ class World:
 
     def __len__(self) -> int:
         return len(self.waveforms)
+
+    def name(self, index: int) -> str:
+        return f"generated clip {index}"
 
     def sample(self, index: int, generator: Generator | None) -> Sample:
         """Clip `index`, augmented where a generator is given."""

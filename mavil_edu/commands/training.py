@@ -1,0 +1,112 @@
+"""Commands that train a model, or show what one has learnt: demo, pretrain, reconstruct."""
+
+from pathlib import Path
+
+import tyro
+
+from mavil_edu.commands.common import Preset, say
+from mavil_edu.config import Config, tiny
+
+TINY = tiny()
+
+
+def tell(out: Path, summary: dict) -> None:
+    """A run's verdict in the terminal."""
+    for name in ("audio", "video"):
+        ours, best = summary[name]["masked_mse"], summary[name]["best_trivial_mse"]
+        gain = 100 * (1 - ours / best) if best else 0.0
+        say(f"{name}: masked MSE {ours:.3f}, {abs(gain):.0f} % {'below' if gain > 0 else 'ABOVE'} the best trivial answer's {best:.3f}")
+    r = summary["retrieval"]
+    for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")):
+        say(f"{label}, {r['clips']} clips: R@1 {100 * r[way]['r1']:.1f} % (chance {100 * r['chance_r1']:.1f}), "
+             f"R@5 {100 * r[way]['r5']:.1f} % (chance {100 * r['chance_r5']:.1f})")  # fmt: skip
+    say(f"Open {out / 'report.html'} in a browser to see and hear it.")
+
+
+def demo(out: Path = Path("runs/demo"), minutes: float = 5.5, clips: int = 6000, seed: int = 0) -> None:
+    """Trains the tiny model on generated clips and shows, on held-out ones, what it learnt.
+
+    Example: mavil-edu demo --minutes 2 --out runs/quick
+
+    Args:
+        out: the run's folder; what an earlier demo left there is kept under a new name.
+        minutes: of training.
+        clips: generated clips to train on; they are kept in runs/cache for the next time.
+        seed: of the model, the masks and the order of the clips.
+    """
+    from mavil_edu import run
+
+    summary = run.demo(out, minutes, clips, seed)
+    tell(out, summary)
+
+
+def pretrain(
+    data: Path,
+    out: Path,
+    eval_data: Path | None = None,
+    preset: Preset = "tiny",
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    min_seconds: float = 1.0,
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False,
+    config: Config = TINY,
+) -> None:
+    """Pre-trains a model on any folder of clips, without labels.
+
+    Example: mavil-edu pretrain --data my_clips --preset tiny --minutes 10 --out runs/mine
+
+    Args:
+        data: a folder of clips; files that cannot be trained on are left out and named in the report.
+        out: the run's folder, new or empty.
+        eval_data: a folder of other clips for evaluation; without it a tenth of the clips is held out.
+        preset: the config to start from; every number of it can be changed by the options below.
+        steps: steps of training, in place of the preset's.
+        minutes: of training, in place of steps: 30 steps are timed, and the number of steps is fixed from that.
+        seed: of the model, the masks, the order and the windows of the clips.
+        workers: processes that decode clips; by default 1, or 0 where clips are few.
+        min_seconds: least length of a clip's sound and picture together.
+        resume: go on with the run in OUT, from its newest checkpoint.
+        config: the run's numbers.
+    """
+    from dataclasses import replace
+
+    from mavil_edu import run
+
+    if steps is not None and minutes is not None:
+        raise ValueError("Give --steps or --minutes, not both.")
+    if steps is not None:
+        config = replace(config, train=replace(config.train, steps=steps))
+    summary = run.pretrain_folder(
+        data, eval_data, config, out, seed=seed, minutes=minutes, workers=workers, min_seconds=min_seconds, resume=resume
+    )
+    tell(out, summary)
+
+
+def reconstruct(
+    clip: tyro.conf.Positional[Path],
+    out: Path,
+    checkpoint: str | None = None,
+    audio_ratio: float = 0.8,
+    video_ratio: float = 0.8,
+    position: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Hides most of a clip's sound and picture and lets a model fill them in: pictures, sounds and videos.
+
+    Example: mavil-edu reconstruct --checkpoint runs/demo holiday.mp4 --out holiday
+
+    Args:
+        clip: any media file with sound, picture or both.
+        out: a folder for the results.
+        checkpoint: a run's folder, a model's folder or a name on the Hub; by default the small model that comes with the package.
+        audio_ratio: share of the sound's patches that is hidden.
+        video_ratio: share of the picture's patches that is hidden.
+        position: where in the clip the window lies, from 0 (start) to 1 (end).
+        seed: of the masks.
+    """
+    from mavil_edu.examples import reconstruct_file
+
+    for line in reconstruct_file(checkpoint, clip, out, audio_ratio, video_ratio, position, seed):
+        say(line)
