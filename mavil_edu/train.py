@@ -57,7 +57,7 @@ def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas)
+    return torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas, fused=True)
 
 
 def make_fabric(config: Config) -> Fabric:

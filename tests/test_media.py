@@ -440,11 +440,11 @@ def test_a_click_and_a_flash_written_together_are_read_together(tmp_path, rate, 
 
 def test_the_same_clip_gives_the_same_bytes(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
-    names = ("a.mp4", "other name.mp4", "third.mp4")
-    for name in names:
-        write_mp4(tmp_path / name, torch.from_numpy(frames), 10, torch.from_numpy(tone(2)))
-    # Known fault: about one MP4 in a hundred comes out with other bytes (CHANGELOG). One such is let pass here.
-    assert len({(tmp_path / name).read_bytes() for name in names}) <= 2
+    written = set()
+    for number in range(40):  # x264's code for the processor at hand gave other bytes in one to five of a hundred
+        write_mp4(tmp_path / f"{number}.mp4", torch.from_numpy(frames), 10, torch.from_numpy(tone(2)))
+        written.add((tmp_path / f"{number}.mp4").read_bytes())
+    assert len(written) == 1
 
 
 def test_odd_sizes_are_made_even_by_repeating_the_last_row_and_column(tmp_path):

@@ -7,6 +7,7 @@ import tyro
 
 from mavil_edu.commands.common import Preset, say
 from mavil_edu.config import PRESETS
+from mavil_edu.data.difficulty import DifficultyName
 
 
 def inspect(
@@ -46,8 +47,8 @@ def inspect(
     return 0 if all(v.trainable for v in verdicts) else 1
 
 
-def world(clips: int, out: Path, seed: int = 0, seconds: float = 2.56, size: int = 96) -> None:
-    """Makes clips whose causes are known, as MP4 files with a labels.csv; the same seed gives the same clips.
+def world(clips: int, out: Path, seed: int = 0, seconds: float = 2.56, size: int = 96, difficulty: DifficultyName = "default") -> None:
+    """Makes clips whose causes are known, as MP4 files with a labels.csv; the same seed gives the same bytes.
 
     Example: mavil-edu world --clips 64 --seed 1 --out my_clips
 
@@ -57,8 +58,9 @@ def world(clips: int, out: Path, seed: int = 0, seconds: float = 2.56, size: int
         seed: of all that is drawn.
         seconds: length of a clip.
         size: width and height in pixels.
+        difficulty: how many objects sound, how much stands about, how loud the background sound is.
     """
     from mavil_edu.data.world import write_world
 
-    write_world(out, clips, seed, seconds=seconds, size=size)
+    write_world(out, clips, seed, seconds=seconds, size=size, difficulty=difficulty)
     say(f"{clips} clips and labels.csv are in {out}.")

@@ -1,4 +1,4 @@
-"""The generated world as pictures: a background, a floor, one object, and a mallet where it is struck."""
+"""The generated world as pictures: a background, a floor, silent clutter, objects that sound, and a mallet where one is struck."""
 
 import math
 
@@ -9,8 +9,10 @@ from torch import Tensor
 from mavil_edu.data.factors import Factors, flight_height
 
 FLOOR = 0.92  # height of the floor, from the top, in picture heights
-SMALLEST, LARGEST = 0.15, 0.30  # radius of the object, in picture widths
+SMALLEST, LARGEST = 0.14, 0.28  # radius of the object, in picture widths
 MALLET = 0.07  # radius of its head
+SWING = 0.42  # how far the mallet rises, over a bouncing object's height: it stays in the picture above the largest object
+BEHIND, SHRUNK = 0.14, 0.6  # how much higher a second object's floor is, and its size over that of one in front
 COLOURS = torch.tensor(  # of metal, wood, skin, glass, stone, string
     [[0.86, 0.86, 0.88], [0.95, 0.74, 0.22], [0.86, 0.26, 0.20], [0.30, 0.55, 0.92], [0.28, 0.66, 0.36], [0.72, 0.42, 0.82]]
 )
@@ -33,7 +35,7 @@ def _pick(index: Tensor, choices: list[Tensor]) -> Tensor:
 
 def _background(factors: Factors, x: Tensor, y: Tensor) -> Tensor:
     """(n, 1, 3, height, width): smooth patterns, so that a small picture looks like a large one seen from afar."""
-    px, py = (rearrange(factors.phase[:, i], "n -> n 1 1 1") * 0.3 for i in (0, 1))
+    px, py = (rearrange(factors.phase[:, i] * 0.3 + 0.5 * factors.camera[:, i], "n -> n 1 1 1") for i in (0, 1))  # far: it moves less
     u, v = x + px, y + py
     rings = ((u - 0.6) ** 2 + (v - 0.6) ** 2).sqrt()
     patterns = [_wave(4 * u + 0 * v), _wave(4 * v + 0 * u), _wave(3 * (u + v)), _wave(4 * u) * _wave(4 * v), v + 0 * u, _wave(6 * rings)]
@@ -59,39 +61,64 @@ def _over(picture: Tensor, colour: Tensor, cover: Tensor) -> Tensor:
     return picture + (colour - picture) * cover
 
 
+def _disc(x: Tensor, y: Tensor, across: Tensor, down: Tensor, r: Tensor | float, pixels: int) -> Tensor:
+    """1 inside a disc, 0 outside, mixed over the pixel at its edge."""
+    return ((r - ((x - across) ** 2 + (y - down) ** 2).sqrt()) * pixels + 0.5).clamp(0, 1)
+
+
+def _with_clutter(picture: Tensor, factors: Factors, x: Tensor, y: Tensor) -> Tensor:
+    """Discs of one colour that stand still and are silent."""
+    pan, tilt = (rearrange(factors.camera[:, i], "n -> n 1 1 1") for i in (0, 1))
+    for shape in factors.clutter.unbind(dim=1):
+        across, down, r = (rearrange(shape[:, i], "n -> n 1 1 1") for i in range(3))
+        cover = _disc(x, y, across - pan, down - tilt, r, picture.shape[-1])
+        picture = _over(picture, rearrange(shape[:, 3:], "n c -> n 1 c 1 1"), cover.expand(*picture.shape[:2], -1, -1))
+    return picture
+
+
+def _with_object(
+    picture: Tensor, factors: Factors, camera: Tensor, lamp: Tensor, times: Tensor, x: Tensor, y: Tensor, behind: bool
+) -> Tensor:
+    """The object, and the mallet where one strikes it: a picture (n, t, 3, h, w) -> the same with them in it."""
+    n, t, pixels = len(factors), len(times), picture.shape[-1]
+    scale, floor = (SHRUNK, FLOOR - BEHIND) if behind else (1.0, FLOOR)
+    up = scale * flight_height(factors, times).float()
+    struck = factors.struck[:, None]
+    r = scale * radius(factors)[:, None]
+    moved = factors.drift[:, None] * (times - times.mean()).float()
+    across = factors.place[:, None] + torch.where(struck, 0.0, moved) - camera[:, :1]
+    down = floor - r - torch.where(struck, 0.0, up) - camera[:, 1:]
+    rolled = torch.where(struck, 0.0, moved) / r  # a ball that drifts, turns
+    mallet = torch.where(struck, down - r - scale * MALLET - SWING * up, -1.0)  # out of sight where nothing is struck
+
+    def wide(value: Tensor) -> Tensor:
+        return rearrange(value.expand(n, t), "n t -> n t 1 1")
+
+    u, v = (x - wide(across)) / wide(r), (y - wide(down)) / wide(r)
+    cos, sin = wide(rolled.cos()), wide(rolled.sin())
+    texture = _texture(factors.material, cos * u + sin * v, cos * v - sin * u)
+    shade = (0.45 + 0.55 * texture) * (0.75 + 0.14 * rearrange(lamp, "n -> n 1 1 1") * u - 0.18 * v)
+    colour = rearrange(COLOURS[factors.material], "n c -> n 1 c 1 1") * rearrange(shade, "n t h w -> n t 1 h w")
+    picture = _over(picture, colour, _disc(x, y, wide(across), wide(down), wide(r), pixels))
+
+    head = _disc(x, y, wide(across), wide(mallet), scale * MALLET, pixels)
+    stick = ((scale * 0.02 - (x - wide(across)).abs()) * pixels + 0.5).clamp(0, 1) * ((wide(mallet) - y) * pixels + 0.5).clamp(0, 1)
+    return _over(picture, rearrange(torch.tensor([0.96, 0.90, 0.80]), "c -> c 1 1"), torch.maximum(head, stick))
+
+
 def render_video(factors: Factors, times: Tensor, height: int, width: int) -> Tensor:
     """Draws n clips at any moments: times (t,) seconds -> (n, t, height, width, 3) uint8, edges anti-aliased."""
     n, t = len(factors), len(times)
     y = rearrange((torch.arange(height) + 0.5) / height, "h -> 1 1 h 1")
     x = rearrange((torch.arange(width) + 0.5) / width, "w -> 1 1 1 w")
-    pixels = width  # an edge is one pixel soft
-
-    up = flight_height(factors, times).float()
-    struck = factors.struck[:, None]
-    r = radius(factors)[:, None]
-    moved = factors.drift[:, None] * (times - times.mean()).float()
-    across = factors.place[:, None] + torch.where(struck, 0.0, moved)
-    down = FLOOR - r - torch.where(struck, 0.0, up)
-    rolled = torch.where(struck, 0.0, moved) / r  # a ball that drifts, turns
-    mallet = torch.where(struck, down - r - MALLET - up, -1.0)  # out of sight where nothing is struck
-
-    def wide(value: Tensor) -> Tensor:
-        return rearrange(value.expand(n, t), "n t -> n t 1 1")
+    floor = rearrange((FLOOR if factors.companion is None else FLOOR - BEHIND) - factors.camera[:, 1], "n -> n 1 1 1")
 
     picture = _background(factors, x, y).expand(n, t, 3, height, width)
-    picture = _over(picture, torch.full((3, 1, 1), 0.12), ((y - FLOOR) * height + 0.5).clamp(0, 1).expand(n, t, height, width))
-
-    u, v = (x - wide(across)) / wide(r), (y - wide(down)) / wide(r)
-    cos, sin = wide(rolled.cos()), wide(rolled.sin())
-    texture = _texture(factors.material, cos * u + sin * v, cos * v - sin * u)
-    shade = (0.45 + 0.55 * texture) * (0.75 - 0.12 * u - 0.18 * v)
-    colour = rearrange(COLOURS[factors.material], "n c -> n 1 c 1 1") * rearrange(shade, "n t h w -> n t 1 h w")
-    picture = _over(picture, colour, ((1 - (u**2 + v**2).sqrt()) * wide(r) * pixels + 0.5).clamp(0, 1))
-
-    dx, dy = x - wide(across), y - wide(mallet)
-    head = ((MALLET - (dx**2 + dy**2).sqrt()) * pixels + 0.5).clamp(0, 1)
-    stick = ((0.02 - dx.abs()) * pixels + 0.5).clamp(0, 1) * (-dy * pixels + 0.5).clamp(0, 1)
-    picture = _over(picture, rearrange(torch.tensor([0.96, 0.90, 0.80]), "c -> c 1 1"), torch.maximum(head, stick))
+    picture = _over(picture, torch.full((3, 1, 1), 0.12), ((y - floor) * height + 0.5).clamp(0, 1).expand(n, t, height, width))
+    picture = _with_clutter(picture, factors, x, y)
+    if factors.companion is not None:
+        picture = _with_object(picture, factors.companion, factors.camera, factors.lamp, times, x, y, behind=True)
+    picture = _with_object(picture, factors, factors.camera, factors.lamp, times, x, y, behind=False)
 
     picture = picture * rearrange(factors.light, "n -> n 1 1 1 1")
     return rearrange((picture.clamp(0, 1) * 255).round().to(torch.uint8), "n t c h w -> n t h w c").contiguous()
