@@ -152,11 +152,21 @@ class ObjectiveConfig:
     beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
     tau_inter: float = 0.1  # temperature between modalities [R]
     tau_intra: float = 1.0  # temperature within a modality [R]
+    second_ratio: float | None = None  # share that the second view hides in both modalities; None: as the first [O]
+    inter_views: Literal[1, 2] = 1  # views that inter-modal InfoNCE compares: the first, or the mean over both [O]
     score_padding: bool = True  # count wholly padded patches in the reconstruction loss, as the paper does
 
     def __post_init__(self):
         for name in ("audio_ratio", "video_ratio"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+        _require(
+            self.second_ratio is None or 0 <= self.second_ratio <= 1,
+            f"second_ratio is {self.second_ratio}; it must lie between 0 and 1, or be None.",
+        )
+        _require(
+            self.inter_views == 1 or self.beta > 0,
+            "inter_views=2 needs beta above 0: without intra-modal contrast there is no second view.",
+        )
         for name in ("alpha", "beta"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; a weight must be 0 or more.")
         for name in ("tau_inter", "tau_intra"):

@@ -10,7 +10,7 @@ from torch import Tensor
 from mavil_edu.config import ModelConfig, ObjectiveConfig
 from mavil_edu.data.batch import Batch, Inputs, to_inputs
 from mavil_edu.losses import trivial_answers
-from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, reconstruction_target, stage_one_losses
+from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, reconstruction_target, stage_one_losses
 from mavil_edu.patches import patchify
 
 CHUNK = 64  # clips that are evaluated at once
@@ -73,11 +73,12 @@ class HeldOut:
         self.batch, self.means, self.model, self.objective = batch, means, model, objective
         generator = torch.Generator().manual_seed(seed)
         self.masks = draw_masks(len(batch.waveform), model, objective, generator)
-        self.second = draw_masks(len(batch.waveform), model, objective, generator)
+        self.second = draw_second_masks(len(batch.waveform), model, objective, generator)
         self.audio_trivial, self.video_trivial = self._trivial()
 
-    def _views(self, rows: slice) -> tuple[Masks, Masks]:
-        return Masks(*(mask[rows] for mask in self.masks)), Masks(*(mask[rows] for mask in self.second))
+    def _views(self, rows: slice) -> tuple[Masks, Masks | None]:
+        second = None if self.second is None else Masks(*(mask[rows] for mask in self.second))
+        return Masks(*(mask[rows] for mask in self.masks)), second
 
     def _trivial(self) -> tuple[dict[str, float], dict[str, float]]:
         rows_of = {"audio": [], "video": []}
@@ -102,7 +103,7 @@ class HeldOut:
         for rows, inputs in _chunks(self.batch, self.model, device):
             masks, second = self._views(rows)
             audio_scored, video_scored = scored_patches(masks, inputs, self.objective)
-            output = model(inputs.audio, inputs.video, masks, second if self.objective.beta else None)
+            output = model(inputs.audio, inputs.video, masks, second)
             losses = stage_one_losses(output, inputs.audio, inputs.video, audio_scored, video_scored, self.model, self.objective)
             counts = {"audio": int(audio_scored.sum()), "video": int(video_scored.sum())}
             for name, value in losses._asdict().items():

@@ -290,3 +290,26 @@ def mask_grid(mask: Tensor, grid: tuple[int, ...]) -> Picture:
             ax.set_ylabel("pitch patches", fontsize=8, color=INK)
     size = " × ".join(map(str, grid))
     return Picture(figure, f"Mask, {size} patches: {int(cells.sum())} of {cells.size} hidden (grey), the others visible (blue).")
+
+
+def variations(cells: dict[str, list[tuple[str, Tensor, Tensor]]], seconds: float) -> Picture:
+    """One cause a row, one of its values a cell: a frame, and the spectrogram below it.
+
+    cells: by the cause's name, its values as (caption, frame (height, width, 3) uint8, spectrogram (frames, mel bins)).
+    """
+    columns = max(len(row) for row in cells.values())
+    figure, axes = _axes(1.45 * columns, 2.2 * len(cells), 2 * len(cells), columns, height_ratios=[1.35, 1] * len(cells))
+    limits = _limits(torch.cat([spectrogram for row in cells.values() for _, _, spectrogram in row]))
+    for ax in axes.flat:
+        ax.axis("off")
+    for row, (name, values) in enumerate(cells.items()):
+        for column, (caption, frame, spectrogram) in enumerate(values):
+            above, below = axes[2 * row, column], axes[2 * row + 1, column]
+            above.imshow(_array(frame))
+            above.set_title(f"{name}: {caption}" if column == 0 else caption, color=INK, fontsize=8)
+            _draw_spectrogram(below, spectrogram, seconds, limits)
+            below.set(xlabel="", ylabel="")
+    names = ", ".join(cells)
+    return Picture(
+        figure, f"One generated clip of which one cause a row is varied alone: {names}. A frame, and the log-mel spectrogram below."
+    )

@@ -1,5 +1,6 @@
 """The model: masked audio and video are encoded, fused and decoded; a second masked view is encoded alone; stage 1's losses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,11 +68,19 @@ class Encoded(NamedTuple):
 
 
 def draw_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks:
-    """Random masks for a batch of `rows` clips, at the objective's ratios."""
+    """Random masks of the first view of a batch of `rows` clips, at the objective's ratios."""
     return Masks(
         random_mask(rows, model.audio.tokens, objective.audio_ratio, generator),
         random_mask(rows, model.video.tokens, objective.video_ratio, generator),
     )
+
+
+def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks | None:
+    """Random masks of the second view, which intra-modal contrast needs; None where its weight, beta, is 0."""
+    if not objective.beta:
+        return None
+    ratio = objective.second_ratio
+    return draw_masks(rows, model, objective if ratio is None else replace(objective, audio_ratio=ratio, video_ratio=ratio), generator)
 
 
 class MAViL(nn.Module):
@@ -207,8 +216,11 @@ def stage_one_losses(
     audio_mse, audio_statistics = _reconstruction(output.audio, audio, audio_scored, model.audio, model)
     video_mse, video_statistics = _reconstruction(output.video, video, video_scored, model.video, model)
     a, v, zero = output.audio_projection, output.video_projection, audio_mse.new_zeros(())
-    inter = inter_modal(a, v, objective.tau_inter) if a is not None and v is not None else None
-    intra = intra_modal(a, output.second_audio_projection, v, output.second_video_projection, objective.tau_intra)
+    again_a, again_v = output.second_audio_projection, output.second_video_projection
+    views = [(a, v), (again_a, again_v)][: objective.inter_views]
+    inters = [inter_modal(x, y, objective.tau_inter) for x, y in views if x is not None and y is not None]
+    inter = sum(inters) / len(inters) if inters else None
+    intra = intra_modal(a, again_a, v, again_v, objective.tau_intra)
     raw, statistics = audio_mse + video_mse, audio_statistics + video_statistics
     total = raw + statistics + objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
     return Losses(audio_mse, video_mse, statistics if model.predict_statistics else None, inter, intra, total)

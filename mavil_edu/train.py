@@ -22,7 +22,7 @@ from mavil_edu.data.batch import Clips, to_inputs
 from mavil_edu.data.loader import Step, generator_for, training_steps
 from mavil_edu.evaluate import HeldOut, scored_patches
 from mavil_edu.losses import log_b
-from mavil_edu.mavil import Losses, MAViL, draw_masks, stage_one_losses
+from mavil_edu.mavil import Losses, MAViL, draw_masks, draw_second_masks, stage_one_losses
 from mavil_edu.progress import ProgressBar, terms_line
 
 TIMED_STEPS = 30  # steps that --minutes times
@@ -74,7 +74,7 @@ def _backward(fabric: Fabric, model: nn.Module, data: Step, config: Config, seed
         inputs = to_inputs(type(batch)(*(part[start : start + rows] for part in batch)), config.model)
         generator = generator_for(seed, 2, step, start)
         masks = draw_masks(len(inputs.audio), config.model, config.objective, generator)
-        second = draw_masks(len(inputs.audio), config.model, config.objective, generator) if config.objective.beta else None
+        second = draw_second_masks(len(inputs.audio), config.model, config.objective, generator)
         output = model(inputs.audio, inputs.video, masks, second)
         scored = scored_patches(masks, inputs, config.objective)
         losses = stage_one_losses(output, inputs.audio, inputs.video, *scored, config.model, config.objective)

@@ -47,7 +47,15 @@ def inspect(
     return 0 if all(v.trainable for v in verdicts) else 1
 
 
-def world(clips: int, out: Path, seed: int = 0, seconds: float = 2.56, size: int = 96, difficulty: DifficultyName = "default") -> None:
+def world(
+    out: Path,
+    clips: int = 64,
+    seed: int = 0,
+    seconds: float = 2.56,
+    size: int = 96,
+    difficulty: DifficultyName = "default",
+    tour: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
     """Makes clips whose causes are known, as MP4 files with a labels.csv; the same seed gives the same bytes.
 
     Example: mavil-edu world --clips 64 --seed 1 --out my_clips
@@ -58,8 +66,16 @@ def world(clips: int, out: Path, seed: int = 0, seconds: float = 2.56, size: int
         seed: of all that is drawn.
         seconds: length of a clip.
         size: width and height in pixels.
+        tour: in place of clips, a page that shows and plays one clip with each of its causes varied alone.
         difficulty: how many objects sound, how much stands about, how loud the background sound is.
     """
+    if tour:
+        from mavil_edu.tour import write_tour
+
+        page, picture = write_tour(out)
+        say(f"Open {page} in a browser to see and hear it; {picture} shows all at once.")
+        return
+
     from mavil_edu.data.world import write_world
 
     write_world(out, clips, seed, seconds=seconds, size=size, difficulty=difficulty)
