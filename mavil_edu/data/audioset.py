@@ -5,7 +5,7 @@ Source of the forms: the data set's own `…_segments.csv` and `class_labels_ind
 
 from pathlib import Path
 
-from mavil_edu.data.listing import Entry, Listing, ListError, Row, once, read_rows, seconds, split_in_name, video_id
+from mavil_edu.data.listing import Entry, ListError, Listing, Row, once, read_rows, seconds, split_in_name, video_id
 
 CLASSES_FILES = ("class_labels_indices.csv", "audioset_class_labels_indices.csv")
 

@@ -106,7 +106,9 @@ class AVMNIST:
         images, written = _arrays(folder / PICTURE_FILE, "images", "label")
         for pair in self.pairs:
             if not (0 <= pair.audio_index < len(spoken) and 0 <= pair.image_index < len(written)):
-                raise ValueError(f"{file} names recording {pair.audio_index} and image {pair.image_index}, not both of which exist. {REMEDY}")
+                raise ValueError(
+                    f"{file} names recording {pair.audio_index} and image {pair.image_index}, not both of which exist. {REMEDY}"
+                )
             if not spoken[pair.audio_index] == written[pair.image_index] == pair.label:
                 raise ValueError(f"{file} pairs recording {pair.audio_index} with image {pair.image_index}, another digit. {REMEDY}")
         recordings = (samples[offsets[pair.audio_index] : offsets[pair.audio_index + 1]] for pair in self.pairs)

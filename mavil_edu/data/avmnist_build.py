@@ -191,7 +191,9 @@ def build(folder: Path, seed: int = 0, sources: Sources | None = None) -> dict[s
         raise ValueError(f"{folder} is not an empty folder. Give another --out; nothing is overwritten.")
     sound, picture = _recordings(sources), _images(sources, seed)
     pairs = {
-        pairs_file(protocol, split): pair_up(sound, picture, protocol, split, seed) for protocol in ("speaker", "official") for split in SPLITS
+        pairs_file(protocol, split): pair_up(sound, picture, protocol, split, seed)
+        for protocol in ("speaker", "official")
+        for split in SPLITS
     }
 
     def fill(place: Path) -> None:

@@ -60,17 +60,17 @@ class Listing:
         return {entry.split for entry in self.entries if entry.split}
 
 
-def read_rows(path: Path, comment: str | None = None) -> list[Row]:
+def read_rows(path: Path, comment: str | None = None, most: int | None = None) -> list[Row]:
     """The lines of a CSV file, blank ones left out: UTF-8 with or without a byte-order mark, any line ends, fields quoted or not.
 
-    comment: lines that begin so come back unsplit, as one field. Raises ListError where the file is no such table or is empty.
+    comment: lines that begin so come back unsplit, as one field. most: lines that are looked at; None: all. Raises ListError where the file is no such table or is empty.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ListError(f"{path} cannot be read ({error.strerror}); give the CSV file of a list.") from error
     rows = []
-    for number, piece in enumerate(raw.removeprefix(BOM).splitlines(), start=1):
+    for number, piece in enumerate(raw.removeprefix(BOM).splitlines()[:most], start=1):
         where = f"{path}, line {number}"
         if b"\0" in piece or piece.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise ListError(f"{where}: this is no text in UTF-8 but a binary file or UTF-16; save it as CSV in UTF-8.")

@@ -12,7 +12,7 @@ from typing import Literal
 
 from mavil_edu.checkpoint import write_text
 from mavil_edu.data.audioset import counts_line, read_audioset
-from mavil_edu.data.listing import Entry, Listing, ListError, find_clips, read_rows
+from mavil_edu.data.listing import Entry, ListError, Listing, find_clips, read_rows
 from mavil_edu.data.vggsound import read_vggsound
 
 Kind = Literal["vggsound", "audioset"]
@@ -22,7 +22,7 @@ STATUS_FILE = "status.csv"
 
 def kind_of(path: Path) -> Kind:
     """Whose list a file is, by its first line of clips: AudioSet's third column is a time. Raises ListError."""
-    row = next((row for row in read_rows(path, comment="#") if not row.line.startswith("#")), None)
+    row = next((row for row in read_rows(path, comment="#", most=100) if not row.line.startswith("#")), None)
     third = row.fields[2] if row is not None and len(row.fields) > 2 else ""
     return "audioset" if third.replace(".", "", 1).isdigit() else "vggsound"
 
@@ -60,7 +60,9 @@ def draw(listing: Listing, only: Sequence[str] = (), per_class: int | None = Non
     for name in only:
         if name not in listing.classes:
             near = difflib.get_close_matches(name, listing.classes, 3, 0.5)
-            raise ListError(f"There is no class {name!r} in {listing.path}." + (f" Is one of these meant: {'; '.join(near)}?" if near else ""))
+            raise ListError(
+                f"There is no class {name!r} in {listing.path}." + (f" Is one of these meant: {'; '.join(near)}?" if near else "")
+            )
     if per_class is not None and per_class < 1:
         raise ListError(f"Ask for 1 clip a class or more, not {per_class}.")
     wanted = set(only or listing.classes)

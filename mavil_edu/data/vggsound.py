@@ -7,7 +7,7 @@ Source of the forms: the data set's own `vggsound.csv` (id, start, class, split)
 import re
 from pathlib import Path
 
-from mavil_edu.data.listing import Entry, Listing, ListError, Row, once, read_rows, seconds, split_in_name, video_id
+from mavil_edu.data.listing import Entry, ListError, Listing, Row, once, read_rows, seconds, split_in_name, video_id
 
 SECONDS = 10.0  # length of every clip
 CLASSES_FILE = "vggsound_classes.csv"
