@@ -30,6 +30,11 @@ def _find_classes(path: Path) -> Path:
     raise ListError(f"{path} names classes by codes only; give AudioSet's {CLASSES_FILES[0]} by --classes, or put it beside the list.")
 
 
+def is_title(row: Row) -> bool:
+    """Whether a line is one of the three above the segments: two comments, and the columns' titles with or without `#`."""
+    return row.line.startswith("#") or row.fields[:3] == ["YTID", "start_seconds", "end_seconds"]
+
+
 def _entry(row: Row, path: Path, names: dict[str, str], split: str | None) -> Entry:
     where = f"{path}, line {row.number}"
     if len(row.fields) != 4:
@@ -52,12 +57,12 @@ def read_audioset(path: Path, classes: Path | None = None) -> Listing:
     classes = classes or _find_classes(path)
     names = read_classes(classes)
     rows = read_rows(path, comment="#")
-    header = [row.line for row in rows if row.line.startswith("#")]
-    rows = [row for row in rows if not row.line.startswith("#")]
+    titles = [row for row in rows if is_title(row)]
+    rows = [row for row in rows if not is_title(row)]
     if not rows:
         raise ListError(f"{path} names no segment; download or write the list again.")
     entries, repeated = once([_entry(row, path, names, split_in_name(path)) for row in rows])
-    return Listing("audioset", path, entries, list(names.values()), classes, header, repeated)
+    return Listing("audioset", path, entries, list(names.values()), classes, [row.line for row in titles], repeated)
 
 
 def counts_line(entries: list[Entry]) -> str:

@@ -63,7 +63,8 @@ class Listing:
 def read_rows(path: Path, comment: str | None = None, most: int | None = None) -> list[Row]:
     """The lines of a CSV file, blank ones left out: UTF-8 with or without a byte-order mark, any line ends, fields quoted or not.
 
-    comment: lines that begin so come back unsplit, as one field. most: lines that are looked at; None: all. Raises ListError where the file is no such table or is empty.
+    comment: lines that begin so come back unsplit, as one field. most: lines that are looked at; None: all.
+    Raises ListError where the file is no such table or is empty.
     """
     try:
         raw = path.read_bytes()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mavil_edu.checkpoint import write_text
-from mavil_edu.data.audioset import counts_line, read_audioset
+from mavil_edu.data.audioset import counts_line, is_title, read_audioset
 from mavil_edu.data.listing import Entry, ListError, Listing, find_clips, read_rows
 from mavil_edu.data.vggsound import read_vggsound
 
@@ -22,7 +22,7 @@ STATUS_FILE = "status.csv"
 
 def kind_of(path: Path) -> Kind:
     """Whose list a file is, by its first line of clips: AudioSet's third column is a time. Raises ListError."""
-    row = next((row for row in read_rows(path, comment="#", most=100) if not row.line.startswith("#")), None)
+    row = next((row for row in read_rows(path, comment="#", most=100) if not is_title(row)), None)
     third = row.fields[2] if row is not None and len(row.fields) > 2 else ""
     return "audioset" if third.replace(".", "", 1).isdigit() else "vggsound"
 
