@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from mavil_edu import cli
 from mavil_edu.data.audioset import read_audioset
 from mavil_edu.data.listing import Entry, ListError, find_clips, read_rows
 from mavil_edu.data.official import draw, kind_of, of_split, read_list, write_subset
 from mavil_edu.data.vggsound import read_vggsound
-from tests.test_cli import mavil, refused
+from tests.test_cli import mavil
 
 VGGSOUND = """---g-f_I2yQ,1,people marching,test
 --0PQM4-hqg,30,"waterfall, burbling",train
@@ -294,7 +295,7 @@ def test_a_subset_can_be_used_as_a_list_again_and_says_what_is_missing(tmp_path,
         write_subset(listing, listing.entries, tmp_path / "out", clips)
 
 
-def test_the_command_draws_a_subset_and_refuses_with_a_sentence(tmp_path, vggsound):
+def test_the_command_draws_a_subset_and_refuses_with_a_sentence(tmp_path, vggsound, capsys):
     write(tmp_path / "clips" / "--56QUhyDQM_000185.mp4", "a film")
     ask = ["subset", "--list", vggsound, "--only", "playing tennis", "waterfall, burbling", "--split", "train", "--seed", 3]
     done = mavil(*ask, "--clips", tmp_path / "clips", "--per-class", 2, "--out", tmp_path / "out", "--json")
@@ -302,10 +303,15 @@ def test_the_command_draws_a_subset_and_refuses_with_a_sentence(tmp_path, vggsou
     counts = json.loads(done.stdout)
     assert (counts["drawn"], counts["missing"], counts["classes"]["waterfall, burbling"]) == (3, counts["drawn"] - counts["present"], 1)
     assert {row.line for row in read_rows(tmp_path / "out" / "vggsound.csv")} < set(VGGSOUND.splitlines())
-    told = mavil(*ask, "--per-class", 3, "--out", tmp_path / "other")
-    assert told.returncode == 0 and "fewer than 3" in told.stderr and "4 of 5 clips are drawn" in told.stderr
+
+    def told(*more) -> tuple[int, str]:
+        return cli.main([*map(str, ask), *map(str, more)]), capsys.readouterr().err
+
+    status, said = told("--per-class", 3, "--out", tmp_path / "other")
+    assert status == 0 and "waterfall, burbling (fewer than 3 in the list)" in said
+    assert "4 of 5 clips are drawn" in said
     assert not (tmp_path / "other" / "status.csv").exists()
-    refused(mavil(*ask, "--out", tmp_path / "out"), "nothing is overwritten")
-    refused(mavil("subset", "--list", tmp_path / "gone.csv", "--out", tmp_path / "o"), "gone.csv cannot be read")
-    refused(mavil(*ask, "--clips", tmp_path / "gone", "--out", tmp_path / "o"), "There is no folder")
-    assert not (tmp_path / "o").exists()
+    status, said = told("--out", tmp_path / "out")
+    assert status == 2 and "nothing is overwritten" in said
+    status, said = told("--clips", tmp_path / "gone", "--out", tmp_path / "o")
+    assert status == 2 and "There is no folder" in said and not (tmp_path / "o").exists()

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import http.client
 import io
 import re
 import urllib.error
@@ -65,7 +66,7 @@ def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             content = answer.read(MOST_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         raise ValueError(f"{url} cannot be downloaded ({getattr(error, 'reason', error)}). Check the network and try again.") from error
     if len(content) > MOST_BYTES:
         raise ValueError(f"{url} gives more than {MOST_BYTES >> 20} MB; it is not the file that was expected.")

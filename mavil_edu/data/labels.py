@@ -54,7 +54,7 @@ def csv_labels(table: Path, folder: Path, paths: list[Path]) -> tuple[Labels, st
     bare = sum(clip not in listed for clip in clips)
     note = None
     if absent or bare:
-        note = f"{table}: {absent} of the {len(listed)} clips that it names are not there, and {bare} of the {len(clips)} clips have no labels."
+        note = f"{table}: {absent} of the {len(listed)} clips that it names are not there; {bare} of {len(clips)} clips have no labels."
     if bare == len(clips):
         return {}, note
     empty = [""] * (len(header.fields) - 1)
