@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from test_cli import mavil
 
 from mavil_edu import cli
 from mavil_edu.data.audioset import read_audioset
 from mavil_edu.data.listing import Entry, ListError, find_clips, read_rows
 from mavil_edu.data.official import draw, kind_of, of_split, read_list, write_subset
 from mavil_edu.data.vggsound import read_vggsound
-from tests.test_cli import mavil
 
 VGGSOUND = """---g-f_I2yQ,1,people marching,test
 --0PQM4-hqg,30,"waterfall, burbling",train
