@@ -59,7 +59,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def _write_folder(folder: Path, fill) -> None:
+def write_folder(folder: Path, fill) -> None:
     """Calls `fill(temporary folder)`, then moves that folder into place by one rename; an old folder there is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -105,7 +105,7 @@ def save_model(model: nn.Module, folder: str | Path, dtype: torch.dtype | None =
         )
         write_text(place / "README.md", CARD.format(name=folder.name, audio=audio, video=video, tokens=tokens))
 
-    _write_folder(folder, fill)
+    write_folder(folder, fill)
     return folder
 
 
@@ -167,7 +167,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
         )
         write_json(place / STATE_FILE, state | {"param_groups": packed["param_groups"]})
 
-    _write_folder(folder / f"step-{state['step']:07d}", fill)
+    write_folder(folder / f"step-{state['step']:07d}", fill)
     for old in list_checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
 

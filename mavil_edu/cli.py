@@ -10,7 +10,7 @@ from functools import partial, wraps
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import clips, training
+from mavil_edu.commands import clips, datasets, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -42,6 +42,8 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "demo": _deferred(training.demo),
         "inspect": _deferred(clips.inspect),
         "world": _deferred(clips.world),
+        "avmnist": _deferred(datasets.avmnist),
+        "subset": _deferred(datasets.subset),
         "pretrain": partial(_deferred(training.pretrain), config=_preset_in(arguments)),
         "reconstruct": _deferred(training.reconstruct),
     }

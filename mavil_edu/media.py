@@ -70,6 +70,15 @@ def centre(length: float, audio_seconds: float, video_seconds: float, position: 
     return window / 2 + position * max(length - window, 0.0)
 
 
+def clip_seconds(path: Path | str) -> float:
+    """The length of a clip by its file's header, or by its packets' timestamps where the header tells none.
+
+    Raises MediaError where the file cannot be opened.
+    """
+    with closing(Source(path)) as source:
+        return source.measured() if source.promised is None else source.promised
+
+
 def is_silent(waveform: Tensor | np.ndarray) -> bool:
     """Whether a waveform is all zeros once written with 16 bits; an empty one is."""
     return len(waveform) == 0 or not bool((abs(waveform) >= SILENCE).any())

@@ -1,90 +1,38 @@
-"""The whole of one pre-training run, from a folder of clips to a report: what stands in a run's folder is decided here."""
+"""The whole of one pre-training run, from clips to a report: what stands in a run's folder is decided here."""
 
-import hashlib
 import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 
 import torch
 
-from mavil_edu import media, report
-from mavil_edu.checkpoint import write_json
-from mavil_edu.config import Config, ModelConfig, from_dict, tiny, to_dict
-from mavil_edu.data.batch import Batch, Clips, evaluation_batch
-from mavil_edu.data.folder import FolderClips
+from mavil_edu import report
+from mavil_edu.checkpoint import write_json, write_text
+from mavil_edu.config import Config, from_dict, tiny, to_dict
+from mavil_edu.data.batch import Batch, evaluation_batch
+from mavil_edu.data.folder import FolderClips, count_clips
+from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
-from mavil_edu.inspection import Inspection, inspect_paths
 from mavil_edu.mavil import Masks, MAViL
-from mavil_edu.progress import tracked
 from mavil_edu.train import make_fabric, steps_for, train
 
+MISSING_FILE = "missing.txt"  # in a run's folder: clips that a list names and that were not there
 EXAMPLES = 6  # held-out clips shown in a report
 EVALUATION_CLIPS = 1000  # held-out clips that are evaluated, at most
 MEAN_CLIPS = 512  # training clips over which the position means are taken, at most
 TRAINING_WORLD, HELD_OUT_WORLD = 1, 2  # seeds of the demo's generated clips
 DEMO_EVALUATION_CLIPS = 200
-HELD_OUT_SHARE = 0.1  # of the clips, where no evaluation data are given
 
 
 class RunError(ValueError):
     """A run cannot start as asked; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """The clips of a run."""
-
-    training: Clips
-    evaluation: Clips
-    held_out: bool  # False where there is one clip only, which is then trained and evaluated on
-    skipped: list[dict[str, str]]  # files that cannot be trained on: path and reason
-
-
-def usable_files(folder: Path, model: ModelConfig, min_seconds: float) -> tuple[list[Path], list[dict[str, str]]]:
-    """The media files of a folder that can be trained on, and those that cannot, with the reason.
-
-    Raises RunError where there is no usable clip.
-    """
-    if not folder.exists():
-        raise RunError(
-            f"There is no folder {folder}. Name a folder of clips, or make some: mavil-edu world --clips 64 --seed 1 --out {folder}"
-        )
-    paths = media.find_media([folder])
-    verdicts: list[Inspection] = list(tracked(inspect_paths(paths, model, min_seconds), "inspecting", len(paths)))
-    usable = [path for path, verdict in zip(paths, verdicts, strict=True) if verdict.trainable]
-    skipped = [{"path": str(v.path), "reason": f"{v.status}: {v.message}"} for v in verdicts if not v.trainable]
-    if not usable:
-        first = f" The first, {skipped[0]['path']}: {skipped[0]['reason']}" if skipped else ""
-        raise RunError(f"None of the {len(paths)} media files in {folder} can be trained on.{first} See mavil-edu inspect {folder}")
-    return usable, skipped
-
-
-def folder_data(data: Path, eval_data: Path | None, config: Config, seed: int, min_seconds: float) -> Data:
-    """A folder's usable clips, of which a tenth (at least one) is held out where there is no folder for evaluation."""
-    usable, skipped = usable_files(data, config.model, min_seconds)
-    if eval_data is not None:
-        training = usable
-        evaluation, more = usable_files(eval_data, config.model, min_seconds)
-        skipped = skipped + more
-    else:
-        order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(seed)).tolist()
-        held = set(order[: min(max(1, round(HELD_OUT_SHARE * len(usable))), EVALUATION_CLIPS)])
-        evaluation = [path for i, path in enumerate(usable) if i in held]
-        training = [path for i, path in enumerate(usable) if i not in held] or evaluation
-    augment = config.train.augment
-    return Data(
-        FolderClips(training, config.model, augment),
-        FolderClips(evaluation, config.model, augment),
-        held_out=not set(map(Path.resolve, training)) & set(map(Path.resolve, evaluation)),
-        skipped=skipped,
-    )
 
 
 def versions() -> dict[str, str]:
@@ -173,7 +121,9 @@ def pretrain(
         "held_out": data.held_out,
         "clips": {
             "trained": len(data.training),
-            "held_out": len(kept),
+            "held_out": count_clips(data.evaluation, kept),
+            "windows": len(kept),
+            "missing": len(data.missing),
             "skipped": list({entry["path"]: entry for entry in left_out}.values()),
             "silent_windows": progress.skipped_draws,
         },
@@ -183,36 +133,45 @@ def pretrain(
         "command": " ".join(stored_run(run)["command"]),
     }
     write_json(run / "summary.json", summary)
+    if data.missing:
+        write_text(run / MISSING_FILE, "".join(f"{name}\n" for name in data.missing))
     write_examples(model, evaluation, [data.evaluation.name(i) for i in kept], held_out.masks, run)
     report.write_report(run)
     return summary
 
 
-def pretrain_folder(
-    folder: Path,
-    eval_folder: Path | None,
+def pretrain_on(
+    path: Path,
+    eval_path: Path | None,
     config: Config,
     run: Path,
     *,
+    listed: Path | None = None,
+    classes: Path | None = None,
     seed: int = 0,
     minutes: float | None = None,
     workers: int | None = None,
     min_seconds: float = 1.0,
     resume: bool = False,
 ) -> dict:
-    """`mavil-edu pretrain`: trains on a folder of clips, or goes on with a run; returns its summary."""
+    """`mavil-edu pretrain`: trains on the clips at a path, or goes on with a run; returns its summary.
+
+    path, eval_path, listed, classes, min_seconds: as `mavil_edu.data.source.open_run` takes them.
+    """
     _check_run(run, resume)
     if resume:  # the clips, and how they are split, are those of the run
         stored = stored_run(run)
         config, seed = stored["config"], stored["seed"]
-    data = folder_data(folder, eval_folder, config, seed, min_seconds)
-    clips = [f"{path.name}:{path.stat().st_size}" for path in data.training.paths]
-    digest = hashlib.sha256("\n".join(clips).encode()).hexdigest()[:16]
-    if resume and stored["clips"] != digest:
-        raise RunError(f"The clips in {folder} are not those that the run in {run} began with; resume it with its own clips.")
+    augment = config.train.augment
+    data = open_run(path, eval_path, config.model, augment, seed=seed, listed=listed, classes=classes, min_seconds=min_seconds)
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    if resume and stored["clips"] != data.fingerprint:
+        raise RunError(f"The clips in {path} are not those that the run in {run} began with; resume it with its own clips.")
     if workers is None:
-        workers = 0 if len(data.training) <= config.train.batch else 1
-    origin = {"data": str(folder), "eval_data": None if eval_folder is None else str(eval_folder), "clips": digest}
+        workers = 0 if len(data.training) <= config.train.batch or not isinstance(data.training, FolderClips) else 1
+    places = {"data": path, "eval_data": eval_path, "list": listed, "classes": classes}
+    origin = {name: None if place is None else str(place) for name, place in places.items()} | {"clips": data.fingerprint}
     return pretrain(data, config, run, seed=seed, minutes=minutes, workers=workers, resume=resume, origin=origin)
 
 

@@ -44,6 +44,8 @@ def pretrain(
     data: Path,
     out: Path,
     eval_data: Path | None = None,
+    list: Path | None = None,
+    classes: Path | None = None,
     preset: Preset = "tiny",
     steps: int | None = None,
     minutes: float | None = None,
@@ -53,14 +55,17 @@ def pretrain(
     resume: tyro.conf.FlagCreatePairsOff[bool] = False,
     config: Config = TINY,
 ) -> None:
-    """Pre-trains a model on any folder of clips, without labels.
+    """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
 
     Example: mavil-edu pretrain --data my_clips --preset tiny --minutes 10 --out runs/mine
+    Example: mavil-edu pretrain --data downloads --list vggsound.csv --out runs/vggsound
 
     Args:
-        data: a folder of clips; files that cannot be trained on are left out and named in the report.
+        data: a folder of clips, or what `mavil-edu avmnist` wrote; files that cannot be trained on are left out and named in the report.
         out: the run's folder, new or empty.
-        eval_data: a folder of other clips for evaluation; without it a tenth of the clips is held out.
+        eval_data: a folder of other clips for evaluation; without it AV-MNIST's val split, else a tenth of the clips, is held out.
+        list: VGGSound's or AudioSet's CSV file: of the clips in DATA those of its train split are taken, and missing ones are listed.
+        classes: the list's file of class names; by default the one beside it.
         preset: the config to start from; every number of it can be changed by the options below.
         steps: steps of training, in place of the preset's.
         minutes: of training, in place of steps: 30 steps are timed, and the number of steps is fixed from that.
@@ -78,8 +83,18 @@ def pretrain(
         raise ValueError("Give --steps or --minutes, not both.")
     if steps is not None:
         config = replace(config, train=replace(config.train, steps=steps))
-    summary = run.pretrain_folder(
-        data, eval_data, config, out, seed=seed, minutes=minutes, workers=workers, min_seconds=min_seconds, resume=resume
+    summary = run.pretrain_on(
+        data,
+        eval_data,
+        config,
+        out,
+        listed=list,
+        classes=classes,
+        seed=seed,
+        minutes=minutes,
+        workers=workers,
+        min_seconds=min_seconds,
+        resume=resume,
     )
     tell(out, summary)
 

@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 # What is known of the clips, for evaluation and never for pre-training: by the name of a column one value per clip. Text is a
-# class, a number is a quantity, a tuple of texts several classes at once.
+# class, a number is a quantity, a tuple of texts several classes at once. What is not known of a clip is "", NaN or ().
 Labels = dict[str, list[str] | list[float] | list[tuple[str, ...]]]
 
 

@@ -1,29 +1,36 @@
-"""Anyone's clips: the usable media files of a folder as training windows."""
+"""Anyone's clips: media files as training windows drawn at random, and as tiles in evaluation."""
 
 import math
+from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Generator
 
 from mavil_edu import media, video
 from mavil_edu.config import AugmentConfig, ModelConfig
-from mavil_edu.data.batch import Labels, Sample, Skipped, augment_sample
+from mavil_edu.data.batch import Clips, Labels, Sample, Skipped, augment_sample
+from mavil_edu.data.labels import take
 
 TRIES = 8  # windows drawn from a clip before it is given up as silent
 KEPT_BYTES = 2 << 30  # decoded clips that are kept in memory, at most
 
 
 class FolderClips:
-    """Clips read from files: a random window in training, the middle one in evaluation.
+    """Clips read from files of any length: a random window in training, the middle one in evaluation.
 
-    A clip no longer than the windows has one window; it is decoded once and kept, up to 2 GiB in all. A silent window is
-    drawn again, up to 8 times; then the clip is skipped, with its reason.
+    labels: of each clip, in the order of `paths`. The two windows, of sound and of picture, have one centre; a clip shorter than
+    a window is padded at the end with zeros, `heard` and `seen` tell where, and padding is not scored as content unless the
+    objective says so. A clip no longer than the windows has one window; it is decoded once and kept, up to 2 GiB in
+    all. A silent window is drawn again, up to 8 times; then the clip is skipped, with its reason. `TiledClips` sees all of a longer clip.
     """
 
-    def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig):
+    def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels: Labels | None = None):
         self.paths, self.model, self.augment = paths, model, augment
-        self.labels: Labels = {}
+        self.labels: Labels = labels or {}
+        if wrong := [name for name, column in self.labels.items() if len(column) != len(paths)]:
+            raise ValueError(f"The label {wrong[0]!r} has {len(self.labels[wrong[0]])} values for {len(paths)} clips; give one for each.")
         self._kept: dict[int, media.Clip] = {}
         self._kept_bytes = 0
 
@@ -40,32 +47,112 @@ class FolderClips:
                 position = float(torch.rand((), generator=generator))
             else:
                 position = (0.5 + 0.381966 * attempt) % 1  # the middle first, then places spread over the clip
-            try:
-                clip = self._read(index, position)
-            except (media.MediaError, OSError) as error:
-                return Skipped(str(self.paths[index]), str(error))
-            start, stop = clip.heard
-            if stop > start and not media.is_silent(clip.waveform[start:stop]) and bool(clip.seen.any()):
-                sample = Sample(clip.waveform, torch.tensor(clip.heard), clip.frames, clip.seen)
-                if generator is None:
-                    return sample._replace(frames=video.fit(clip.frames, self.model.video))
-                return augment_sample(sample, self.model, self.augment, generator)
+            clip = self._read(index, position)
+            if isinstance(clip, Skipped):
+                return clip
+            if (sample := self._sample(clip, generator)) is not None:
+                return sample
             if self._has_one_window(clip):
                 break
         return Skipped(str(self.paths[index]), "silent, or without picture, in every window tried")
 
+    def window(self, index: int, position: float, generator: Generator | None = None) -> Sample | Skipped:
+        """The window of clip `index` at one place, from 0 (the first possible) to 1 (the last); augmented where a generator is given."""
+        clip = self._read(index, position)
+        if isinstance(clip, Skipped):
+            return clip
+        sample = self._sample(clip, generator)
+        return Skipped(str(self.paths[index]), "silent, or without picture, in this window") if sample is None else sample
+
+    def seconds(self, index: int) -> float | None:
+        """The length of clip `index` by its header; None where the file cannot be opened."""
+        try:
+            return media.clip_seconds(self.paths[index])
+        except (media.MediaError, OSError):
+            return None
+
+    def _sample(self, clip: media.Clip, generator: Generator | None) -> Sample | None:
+        """A window that was read as a sample; None where it is silent or without picture."""
+        start, stop = clip.heard
+        if stop <= start or media.is_silent(clip.waveform[start:stop]) or not bool(clip.seen.any()):
+            return None
+        sample = Sample(clip.waveform, torch.tensor(clip.heard), clip.frames, clip.seen)
+        if generator is None:
+            return sample._replace(frames=video.fit(clip.frames, self.model.video))
+        return augment_sample(sample, self.model, self.augment, generator)
+
     def _has_one_window(self, clip: media.Clip) -> bool:
         return clip.seconds <= min(self.model.audio.seconds, self.model.video.seconds)
 
-    def _read(self, index: int, position: float) -> media.Clip:
+    def _read(self, index: int, position: float) -> media.Clip | Skipped:
         if index in self._kept:
             return self._kept[index]
         audio, picture = self.model.audio, self.model.video
         smallest_crop = self.augment.crop[0]
         short_side = math.ceil(max(picture.height, picture.width) / math.sqrt(smallest_crop))
-        clip = media.read_clip(self.paths[index], audio.seconds, picture.seconds, picture.frames, position, short_side)
+        try:
+            clip = media.read_clip(self.paths[index], audio.seconds, picture.seconds, picture.frames, position, short_side)
+        except (media.MediaError, OSError) as error:
+            return Skipped(str(self.paths[index]), str(error))
         size = clip.waveform.nbytes + clip.frames.nbytes
         if self._has_one_window(clip) and self._kept_bytes + size <= KEPT_BYTES:
             self._kept[index] = clip
             self._kept_bytes += size
         return clip
+
+
+class Tile(NamedTuple):
+    """One window of a clip that is covered by windows."""
+
+    clip: int  # its number
+    position: float  # where the window lies, from 0 (the first possible place) to 1 (the last)
+    start: float  # seconds from the clip's start to the window's, by the file's header
+
+
+def tiles_of(clip: int, seconds: float, window: float) -> list[Tile]:
+    """Windows one after another that cover a clip; the last one ends with it, and so may overlap the one before (our choice).
+
+    seconds, window: lengths. A clip no longer than the window has one, in its middle.
+    """
+    if seconds <= window * (1 + 1e-3):  # what sticks out by a rounding of the header is no window of its own
+        return [Tile(clip, 0.5, 0.0)]
+    count = math.ceil(seconds / window - 1e-3)
+    starts = [min(i * window, seconds - window) for i in range(count)]
+    return [Tile(clip, start / (seconds - window), start) for start in starts]
+
+
+class TiledClips:
+    """A view of clips in which each window that covers them is an item of its own: for evaluation.
+
+    The longer of the model's two windows is laid out, end to end; the shorter stands in the middle of each. Items come
+    in rounds, every clip's first window, then every clip's second, so that any first part of them is spread over the clips. An item has its
+    clip's labels, and its clip's name with the window's start; a silent window is skipped, and none is drawn in its stead.
+    """
+
+    def __init__(self, clips: FolderClips):
+        self.clips = clips
+        window = max(clips.model.audio.seconds, clips.model.video.seconds)
+        covers = [tiles_of(index, clips.seconds(index) or 0.0, window) for index in range(len(clips))]
+        self.counts = [len(cover) for cover in covers]  # windows of each clip
+        self.tiles = [tile for layer in zip_longest(*covers) for tile in layer if tile is not None]
+        self.labels: Labels = take(clips.labels, [tile.clip for tile in self.tiles])
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def name(self, index: int) -> str:
+        tile = self.tiles[index]
+        name = self.clips.name(tile.clip)
+        return name if self.counts[tile.clip] == 1 else f"{name} at {tile.start:.2f} s"
+
+    def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
+        """Window `index`, augmented where a generator is given; a clip of one window as `FolderClips` gives it."""
+        tile = self.tiles[index]
+        if self.counts[tile.clip] == 1:
+            return self.clips.sample(tile.clip, generator)
+        return self.clips.window(tile.clip, tile.position, generator)
+
+
+def count_clips(clips: Clips, items: list[int]) -> int:
+    """How many different clips some items of a data set belong to."""
+    return len({clips.tiles[i].clip for i in items}) if isinstance(clips, TiledClips) else len(items)
