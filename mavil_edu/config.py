@@ -144,10 +144,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What stage 1 hides, and how its losses are weighted: L = L_raw + alpha · L_inter + beta · L_intra."""
+    """What stage 1 hides, and how its losses are weighted: L = reconstruction · L_raw + alpha · L_inter + beta · L_intra."""
 
     audio_ratio: float = 0.8  # share of the audio tokens that is hidden [R, A]
     video_ratio: float = 0.8  # share of the video tokens that is hidden [R]
+    reconstruction: float = 1.0  # weight of masked reconstruction; 0 leaves contrast alone, for comparison [O]
     alpha: float = 0.1  # weight of inter-modal InfoNCE [R]
     beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
     tau_inter: float = 0.1  # temperature between modalities [R]
@@ -167,7 +168,7 @@ class ObjectiveConfig:
             self.inter_views == 1 or self.beta > 0,
             "inter_views=2 needs beta above 0: without intra-modal contrast there is no second view.",
         )
-        for name in ("alpha", "beta"):
+        for name in ("reconstruction", "alpha", "beta"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; a weight must be 0 or more.")
         for name in ("tau_inter", "tau_intra"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; a temperature must be above 0.")

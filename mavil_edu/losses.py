@@ -37,7 +37,7 @@ def masked_mse(prediction: Tensor, target: Tensor, scored: Tensor) -> Tensor:
     prediction, target: (b, n, values). scored: (b, n) bool, True where a patch counts: hidden, and content where padding
     is left out. Returns a scalar.
     """
-    error = (prediction.float() - target.float()).square().mean(dim=-1)
+    error = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=-1)
     return (error * scored).sum() / scored.sum().clamp(min=1)
 
 

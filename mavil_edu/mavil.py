@@ -165,7 +165,7 @@ class MAViL(nn.Module):
     def _split(self, prediction: Tensor) -> Prediction:
         if not self.config.predict_statistics:
             return Prediction(prediction, None)
-        return Prediction(prediction[..., :-2], prediction[..., -2:])
+        return Prediction(*prediction.split([prediction.shape[-1] - 2, 2], dim=-1))
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
         """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file."""
@@ -222,5 +222,6 @@ def stage_one_losses(
     inter = sum(inters) / len(inters) if inters else None
     intra = intra_modal(a, again_a, v, again_v, objective.tau_intra)
     raw, statistics = audio_mse + video_mse, audio_statistics + video_statistics
-    total = raw + statistics + objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
+    contrast = objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
+    total = objective.reconstruction * (raw + statistics) + contrast
     return Losses(audio_mse, video_mse, statistics if model.predict_statistics else None, inter, intra, total)

@@ -45,7 +45,7 @@ def variations(seed: int = 3) -> dict[str, dict[str, Factors]]:
     def numbers(name: str, values: list[float], caption: Callable[[float], str] = "{:g}".format) -> dict[str, Factors]:
         return _series(clip, name, {caption(value): value for value in values})
 
-    gaps = {"quick": SHORTEST_FLIGHT, "slow": LONGEST_FLIGHT, "mixed": ([0.3, 0.8, 0.45, 0.6] * 10)[: clip.gaps.shape[1]]}
+    gaps = {"quick": SHORTEST_FLIGHT, "slow": LONGEST_FLIGHT, "mixed": ([0.42, 0.9, 0.5, 0.7] * 10)[: clip.gaps.shape[1]]}
     return {
         "material": _series(clip, "material", {name: i for i, name in enumerate(MATERIALS)}),
         "size": numbers("size", [0, 0.2, 0.4, 0.6, 0.8, 1]),

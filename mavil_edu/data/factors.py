@@ -21,8 +21,8 @@ SHARED = ("material", "size", "struck", "gaps", "first")
 SEEN_ONLY = ("background", "phase", "dark", "bright", "light", "lamp", "camera", "clutter", "place", "drift")
 HEARD_ONLY = ("ambience", "ambience_level", "ambience_start", "room", "gain", "noise_seed")
 
-SHORTEST_FLIGHT, LONGEST_FLIGHT = 0.28, 0.83  # seconds between two impacts
-GRAVITY = 6.0  # picture heights a second²: a flight of 0.83 s rises 0.52 of the picture
+SHORTEST_FLIGHT, LONGEST_FLIGHT = 0.42, 0.95  # seconds between two impacts
+GRAVITY = 4.6  # picture heights a second²: the longest flight rises half of the picture, the shortest a tenth
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Factors:
     size: Tensor  # (n,) from 0 (small, high) to 1 (large, low)
     struck: Tensor  # (n,) bool: a mallet strikes the object; else the object bounces
     first: Tensor  # (n,) seconds, time of the first impact, at or before 0
-    gaps: Tensor  # (n, impacts) seconds from each impact to the next
+    gaps: Tensor  # (n, impacts) seconds from each impact to the next: a beat of the clip's own, more or less kept
     background: Tensor  # (n,) long, index into BACKGROUNDS
     phase: Tensor  # (n, 2) in [0, 1): where the background pattern begins
     dark: Tensor  # (n, 3) the pattern's darker colour, RGB in [0, 1]
@@ -68,7 +68,8 @@ def _uniform(numbers: int, seed: int, stream: int, clips: range) -> Tensor:
 def _draw(seed: int, stream: int, seconds: float, difficulty: Difficulty, clips: range) -> Factors:
     impacts = math.ceil((seconds + LONGEST_FLIGHT) / SHORTEST_FLIGHT) + 1
     u = _uniform(28 + impacts, seed, stream, clips)
-    u, gaps = u[:, :28], SHORTEST_FLIGHT + (LONGEST_FLIGHT - SHORTEST_FLIGHT) * u[:, 28:]
+    own = difficulty.irregular
+    gaps = SHORTEST_FLIGHT + (LONGEST_FLIGHT - SHORTEST_FLIGHT) * (own * u[:, 28:] + (1 - own) * u[:, 25:26])
 
     def one_of(column: int, names: tuple[str, ...]) -> Tensor:
         return (u[:, column] * len(names)).long()
@@ -154,7 +155,7 @@ def labels(factors: Factors, seconds: float = 2.56) -> dict[str, list]:
         "material": [MATERIALS[i] for i in factors.material.tolist()],
         "size": [round(v, 4) for v in factors.size.tolist()],
         "event": ["struck" if s else "bouncing" for s in factors.struck.tolist()],
-        "impacts": [float(len(row)) for row in impacts_within(factors, seconds)],
+        "beat": [round(v, 4) for v in factors.gaps.mean(dim=1).tolist()],
         "background": [BACKGROUNDS[i] for i in factors.background.tolist()],
         "ambience": [AMBIENCES[i] for i in factors.ambience.tolist()],
     }
