@@ -10,7 +10,7 @@ from functools import partial, wraps
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import clips, datasets, training
+from mavil_edu.commands import clips, datasets, evaluation, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -46,6 +46,8 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "subset": _deferred(datasets.subset),
         "pretrain": partial(_deferred(training.pretrain), config=_preset_in(arguments)),
         "reconstruct": _deferred(training.reconstruct),
+        "probe": _deferred(evaluation.probe),
+        "retrieve": _deferred(evaluation.retrieve),
     }
     said = io.StringIO()
     try:

@@ -1,4 +1,4 @@
-"""Metrics on held-out clips: masked reconstruction against its trivial answers, and retrieval against chance."""
+"""Metrics on held-out clips: masked reconstruction against its trivial answers, and what retrieval needs."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from mavil_edu.data.batch import Batch, Inputs, to_inputs
 from mavil_edu.losses import trivial_answers
 from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, reconstruction_target, stage_one_losses
 from mavil_edu.patches import patchify
+from mavil_edu.retrieval import retrieval
 
 CHUNK = 64  # clips that are evaluated at once
 
@@ -32,7 +33,7 @@ def scored_patches(masks: Masks, inputs: Inputs, objective: ObjectiveConfig) -> 
     return audio & inputs.audio_content, video & inputs.video_content
 
 
-def _chunks(batch: Batch, model: ModelConfig, device: torch.device) -> Iterator[tuple[slice, Inputs]]:
+def input_chunks(batch: Batch, model: ModelConfig, device: torch.device) -> Iterator[tuple[slice, Inputs]]:
     for start in range(0, len(batch.waveform), CHUNK):
         rows = slice(start, start + CHUNK)
         yield rows, to_inputs(Batch(*(field[rows] for field in batch)).to(device), model)
@@ -41,7 +42,7 @@ def _chunks(batch: Batch, model: ModelConfig, device: torch.device) -> Iterator[
 def position_means(batch: Batch, model: ModelConfig, device: torch.device) -> PositionMeans:
     """The mean target patch of each position over a batch of training clips, padding left out."""
     sums = []
-    for _, inputs in _chunks(batch, model, device):
+    for _, inputs in input_chunks(batch, model, device):
         for x, config, content in ((inputs.audio, model.audio, inputs.audio_content), (inputs.video, model.video, inputs.video_content)):
             target = reconstruction_target(patchify(x, config), model)
             sums.append((einsum(target, content.float(), "b n values, b n -> n values"), content.sum(dim=0)))
@@ -82,7 +83,7 @@ class HeldOut:
 
     def _trivial(self) -> tuple[dict[str, float], dict[str, float]]:
         rows_of = {"audio": [], "video": []}
-        for rows, inputs in _chunks(self.batch, self.model, self.means.audio.device):
+        for rows, inputs in input_chunks(self.batch, self.model, self.means.audio.device):
             masks, _ = self._views(rows)
             scored = scored_patches(masks, inputs, self.objective)
             for name, x, mask, counted in zip(("audio", "video"), inputs[:2], masks, scored, strict=True):
@@ -100,7 +101,7 @@ class HeldOut:
         device = next(model.parameters()).device
         terms: dict[str, list[float]] = {name: [] for name in Losses._fields}
         weights: dict[str, list[int]] = {name: [] for name in Losses._fields}
-        for rows, inputs in _chunks(self.batch, self.model, device):
+        for rows, inputs in input_chunks(self.batch, self.model, device):
             masks, second = self._views(rows)
             audio_scored, video_scored = scored_patches(masks, inputs, self.objective)
             output = model(inputs.audio, inputs.video, masks, second)
@@ -128,27 +129,5 @@ class HeldOut:
 def embed(model: MAViL, batch: Batch) -> tuple[Tensor, Tensor]:
     """The audio and video projections of complete clips: two times (b, e), of length 1."""
     device = next(model.parameters()).device
-    encoded = [model.encode(inputs.audio, inputs.video) for _, inputs in _chunks(batch, model.config, device)]
+    encoded = [model.encode(inputs.audio, inputs.video) for _, inputs in input_chunks(batch, model.config, device)]
     return torch.cat([e.audio_projection for e in encoded]), torch.cat([e.video_projection for e in encoded])
-
-
-def recall_at(similarity: Tensor, k: int) -> float:
-    """The share of rows i whose own column i is among their k most similar; equals share the places they fill.
-
-    similarity: (i, j), square. Rows whose scores are all equal get k / N, chance, and not 1.
-    """
-    own = similarity.diagonal()[:, None]
-    above, level = (similarity > own).sum(dim=1), (similarity == own).sum(dim=1)
-    return float(((k - above).clamp(min=0) / level).clamp(max=1).mean())
-
-
-def retrieval(audio: Tensor, video: Tensor) -> dict:
-    """R@1 and R@5 both ways among N clips, by cosine similarity, with chance beside them.
-
-    audio, video: (N, e) of length 1, row i of both from clip i.
-    """
-    similarity = einsum(audio, video, "i d, j d -> i j")
-    n = len(similarity)
-    both = {"audio_to_video": similarity, "video_to_audio": similarity.T}
-    recalls = {way: {f"r{k}": recall_at(s, k) for k in (1, 5)} for way, s in both.items()}
-    return recalls | {"chance_r1": 1 / n, "chance_r5": min(5, n) / n, "clips": n}

@@ -9,6 +9,7 @@ from typing import Any
 
 from mavil_edu import figures
 from mavil_edu.checkpoint import write_text
+from mavil_edu.scorecard import caption, table_rows
 
 TERMS = {
     "audio_mse": "audio: masked MSE",
@@ -43,6 +44,9 @@ details { background: var(--soft); padding: .6rem 1rem; border-radius: 6px; marg
 pre { overflow-x: auto; font-size: .82rem }
 """
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"  # the browser itself forbids any request
+CONTROL = (
+    "<p><strong>A control: each training sound came with another clip's picture.</strong> What is learnt here needs no correspondence.</p>"
+)
 MODALITIES = {"audio": "sound", "video": "picture"}
 SPACES = {"normalised": "each patch normalised to mean 0 and variance 1", "raw": "raw patches"}
 KINDS = {".png": "image/png", ".wav": "audio/wav", ".mp4": "video/mp4"}
@@ -186,6 +190,23 @@ def _example(run: Path, example: dict) -> str:
     return f"<h3>{_say(example.get('title', example.get('name', 'a clip')))}</h3>{''.join(pictures[:1])}{rows}{larger}"
 
 
+def _scorecard(run: Path) -> str:
+    """The table of `evaluation.json`, where the clips had labels."""
+    card = _read_json(run / "evaluation.json", None)
+    if card is None:
+        return ""
+    heading, rows = table_rows(card)
+    head = "".join(f"<th>{_say(name)}</th>" for name in heading)
+    body = "".join(f"<tr><td>{_say(row[0])}</td>{''.join(f'<td class=n>{_say(text)}</td>' for text in row[1:])}</tr>" for row in rows)
+    left = "".join(f"<p>{_say(column)} was left out: {_say(reason)}</p>" for column, reason in card["left_out"].items())
+    return (
+        "<h2>What the embeddings hold</h2><p>Labels are used here for the first time: small probes are fitted on the embeddings of "
+        "training clips and asked about held-out ones. Raw features are the mean over time of the log-mel spectrogram, and an 8 × 8 "
+        "thumbnail; the untrained model has the same architecture and fresh weights.</p>"
+        f"<table><caption>{_say(caption(card))}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{left}"
+    )
+
+
 def write_report(run: Path) -> Path:
     """Writes `report.html` from what a run's folder holds: summary, metrics, examples, config.
 
@@ -210,6 +231,7 @@ def write_report(run: Path) -> Path:
 <h1>What this model has learnt</h1>
 <p>MAViL, stage 1: most of each clip's sound and picture was hidden; the model filled it in, and learnt which sound belongs to
 which picture.</p>
+{CONTROL if summary.get("shuffled_pairs") else ""}
 {_verdict(summary)}
 {_about_clips(summary)}
 <table><caption>Each number beside the answer that needs no learning</caption>
@@ -217,6 +239,7 @@ which picture.</p>
 <tbody>{"".join(_reconstruction_rows(summary) + _retrieval_rows(summary))}</tbody></table>
 <p>Errors are measured in the space of the training target: {_say(space)}. The trivial answers are what one reaches without learning: each
 position's mean over the training clips, a copy of the nearest visible patch, the mean corrected by the visible neighbours; and chance.</p>
+{_scorecard(run)}
 <h2>Clips</h2>
 <p>The model is trained on hidden patches only: what it says of visible ones (third row) means nothing; the fourth row leaves it out.</p>
 {shown or "<p>No examples were written.</p>"}

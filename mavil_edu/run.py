@@ -14,8 +14,9 @@ import torch
 from mavil_edu import report
 from mavil_edu.checkpoint import write_json, write_text
 from mavil_edu.config import Config, from_dict, tiny, to_dict
-from mavil_edu.data.batch import Batch, evaluation_batch
+from mavil_edu.data.batch import Batch, Clips, Labels, evaluation_batch
 from mavil_edu.data.folder import FolderClips, count_clips
+from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
@@ -24,6 +25,8 @@ from mavil_edu.mavil import Masks, MAViL
 from mavil_edu.train import make_fabric, steps_for, train
 
 MISSING_FILE = "missing.txt"  # in a run's folder: clips that a list names and that were not there
+EVALUATION_FILE = "evaluation.json"  # likewise: probes and all else that needs labels, where the clips have some
+PROBE_CLIPS, PROBE_COLUMNS = 1000, 6  # training clips that its probes are fitted on, and labels that are asked for, at most
 EXAMPLES = 6  # held-out clips shown in a report
 EVALUATION_CLIPS = 1000  # held-out clips that are evaluated, at most
 MEAN_CLIPS = 512  # training clips over which the position means are taken, at most
@@ -38,7 +41,7 @@ class RunError(ValueError):
 def versions() -> dict[str, str]:
     """The versions that a run's numbers depend on."""
     found = {"python": platform.python_version()}
-    for name in ("mavil-edu", "torch", "torchaudio", "torchvision", "lightning-fabric", "av", "einops"):
+    for name in ("mavil-edu", "torch", "torchaudio", "torchvision", "lightning-fabric", "av", "einops", "scikit-learn"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -92,7 +95,15 @@ def _prepare(config: Config, data: Data, run: Path, seed: int, minutes: float | 
 
 
 def pretrain(
-    data: Data, config: Config, run: Path, *, seed: int, minutes: float | None, workers: int, resume: bool, origin: dict[str, str | None]
+    data: Data,
+    config: Config,
+    run: Path,
+    *,
+    seed: int,
+    minutes: float | None,
+    workers: int,
+    resume: bool,
+    origin: dict[str, str | bool | None],
 ) -> dict:
     """Trains stage 1 and writes a run's folder; returns its summary.
 
@@ -132,12 +143,28 @@ def pretrain(
         "machine": machine(device),
         "command": " ".join(stored_run(run)["command"]),
     }
+    if origin.get("shuffled_pairs"):
+        summary["shuffled_pairs"] = True
     write_json(run / "summary.json", summary)
+    labels = {name: [values[i] for i in kept] for name, values in data.evaluation.labels.items()}
+    if labels and data.training.labels:
+        write_json(run / EVALUATION_FILE, _scorecard(model, data.training, evaluation, labels))
     if data.missing:
         write_text(run / MISSING_FILE, "".join(f"{name}\n" for name in data.missing))
     write_examples(model, evaluation, [data.evaluation.name(i) for i in kept], held_out.masks, run)
     report.write_report(run)
     return summary
+
+
+def _scorecard(model: MAViL, training: Clips, held_out: Batch, labels: Labels) -> dict:
+    """What the embeddings of held-out clips hold, asked by probes that are fitted on training clips; for the first columns."""
+    from mavil_edu.scorecard import scorecard  # scikit-learn takes a second to import
+
+    fitted, kept, _ = evaluation_batch(training, PROBE_CLIPS)
+    fitted_labels = {name: [values[i] for i in kept] for name, values in training.labels.items()}
+    columns = [name for name in labels if name in fitted_labels][:PROBE_COLUMNS]
+    classes = [name for name in columns if isinstance(labels[name][0], str)][:1]
+    return scorecard(model, fitted, fitted_labels, held_out, labels, columns=columns, class_columns=classes)
 
 
 def pretrain_on(
@@ -153,15 +180,17 @@ def pretrain_on(
     workers: int | None = None,
     min_seconds: float = 1.0,
     resume: bool = False,
+    shuffled_pairs: bool = False,
 ) -> dict:
     """`mavil-edu pretrain`: trains on the clips at a path, or goes on with a run; returns its summary.
 
-    path, eval_path, listed, classes, min_seconds: as `mavil_edu.data.source.open_run` takes them.
+    path, eval_path, listed, classes, min_seconds: as `mavil_edu.data.source.open_run` takes them. shuffled_pairs: the control in which
+    each training sound comes with another clip's picture.
     """
     _check_run(run, resume)
     if resume:  # the clips, and how they are split, are those of the run
         stored = stored_run(run)
-        config, seed = stored["config"], stored["seed"]
+        config, seed, shuffled_pairs = stored["config"], stored["seed"], stored.get("shuffled_pairs", False)
     augment = config.train.augment
     data = open_run(path, eval_path, config.model, augment, seed=seed, listed=listed, classes=classes, min_seconds=min_seconds)
     for note in data.notes:
@@ -172,6 +201,8 @@ def pretrain_on(
         workers = 0 if len(data.training) <= config.train.batch or not isinstance(data.training, FolderClips) else 1
     places = {"data": path, "eval_data": eval_path, "list": listed, "classes": classes}
     origin = {name: None if place is None else str(place) for name, place in places.items()} | {"clips": data.fingerprint}
+    if shuffled_pairs:
+        data, origin = replace(data, training=ShuffledPairs(data.training, seed)), origin | {"shuffled_pairs": True}
     return pretrain(data, config, run, seed=seed, minutes=minutes, workers=workers, resume=resume, origin=origin)
 
 

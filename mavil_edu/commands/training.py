@@ -53,6 +53,7 @@ def pretrain(
     workers: int | None = None,
     min_seconds: float = 1.0,
     resume: tyro.conf.FlagCreatePairsOff[bool] = False,
+    shuffled_pairs: tyro.conf.FlagCreatePairsOff[bool] = False,
     config: Config = TINY,
 ) -> None:
     """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
@@ -73,6 +74,7 @@ def pretrain(
         workers: processes that decode clips; by default 1, or 0 where clips are few.
         min_seconds: least length of a clip's sound and picture together.
         resume: go on with the run in OUT, from its newest checkpoint.
+        shuffled_pairs: the control: train on each sound with another clip's picture; such a run says so in all it writes.
         config: the run's numbers.
     """
     from dataclasses import replace
@@ -95,6 +97,7 @@ def pretrain(
         workers=workers,
         min_seconds=min_seconds,
         resume=resume,
+        shuffled_pairs=shuffled_pairs,
     )
     tell(out, summary)
 
