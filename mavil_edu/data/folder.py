@@ -1,16 +1,14 @@
 """Anyone's clips: the usable media files of a folder as training windows."""
 
-import math
 from pathlib import Path
 
-import torch
 from torch import Generator
 
-from mavil_edu import media, video
+from mavil_edu import media
 from mavil_edu.config import AugmentConfig, ModelConfig
-from mavil_edu.data.batch import Labels, Sample, Skipped, augment_sample
+from mavil_edu.data.batch import Labels, Sample, Skipped
+from mavil_edu.data.windows import draw_window, has_one_window, short_side
 
-TRIES = 8  # windows drawn from a clip before it is given up as silent
 KEPT_BYTES = 2 << 30  # decoded clips that are kept in memory, at most
 
 
@@ -35,37 +33,16 @@ class FolderClips:
 
     def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
         """A window of clip `index`, augmented where a generator is given; see `mavil_edu.data.batch.Clips`."""
-        for attempt in range(TRIES):
-            if generator is not None:
-                position = float(torch.rand((), generator=generator))
-            else:
-                position = (0.5 + 0.381966 * attempt) % 1  # the middle first, then places spread over the clip
-            try:
-                clip = self._read(index, position)
-            except (media.MediaError, OSError) as error:
-                return Skipped(str(self.paths[index]), str(error))
-            start, stop = clip.heard
-            if stop > start and not media.is_silent(clip.waveform[start:stop]) and bool(clip.seen.any()):
-                sample = Sample(clip.waveform, torch.tensor(clip.heard), clip.frames, clip.seen)
-                if generator is None:
-                    return sample._replace(frames=video.fit(clip.frames, self.model.video))
-                return augment_sample(sample, self.model, self.augment, generator)
-            if self._has_one_window(clip):
-                break
-        return Skipped(str(self.paths[index]), "silent, or without picture, in every window tried")
-
-    def _has_one_window(self, clip: media.Clip) -> bool:
-        return clip.seconds <= min(self.model.audio.seconds, self.model.video.seconds)
+        return draw_window(lambda position: self._read(index, position), str(self.paths[index]), self.model, self.augment, generator)
 
     def _read(self, index: int, position: float) -> media.Clip:
         if index in self._kept:
             return self._kept[index]
         audio, picture = self.model.audio, self.model.video
-        smallest_crop = self.augment.crop[0]
-        short_side = math.ceil(max(picture.height, picture.width) / math.sqrt(smallest_crop))
-        clip = media.read_clip(self.paths[index], audio.seconds, picture.seconds, picture.frames, position, short_side)
+        side = short_side(self.model, self.augment)
+        clip = media.read_clip(self.paths[index], audio.seconds, picture.seconds, picture.frames, position, side)
         size = clip.waveform.nbytes + clip.frames.nbytes
-        if self._has_one_window(clip) and self._kept_bytes + size <= KEPT_BYTES:
+        if has_one_window(clip, self.model) and self._kept_bytes + size <= KEPT_BYTES:
             self._kept[index] = clip
             self._kept_bytes += size
         return clip
