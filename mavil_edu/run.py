@@ -176,6 +176,7 @@ def pretrain(
             "held_out": len(kept),
             "skipped": list({entry["path"]: entry for entry in left_out}.values()),
             "silent_windows": progress.skipped_draws,
+            "dropped": progress.dropped,
         },
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),

@@ -263,7 +263,8 @@ def write_shards(
 
     def relative() -> tuple[list[str], Skips]:
         usable, skipped = inspect()
-        return [path.relative_to(root).as_posix() for path in usable], skipped
+        short = [skip | {"path": Path(skip["path"]).relative_to(root).as_posix()} for skip in skipped]
+        return [path.relative_to(root).as_posix() for path in usable], short
 
     with _alone(out), _telling(out):
         plan = _planned(out, wanted, relative)
