@@ -201,9 +201,15 @@ def _written(tasks: list[Task], workers: int) -> Iterator[tuple[int, tuple[Shard
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Keeps a second command out of the folder; the lock falls with the process that holds it."""
+    """A folder that is new, empty or begun, and no second command in it; the lock falls with the process that holds it."""
     import fcntl
 
+    ours = (LOCK, PLAN, f".{PLAN}.")  # the last one: a plan that was being written when the command was killed
+    if out.is_dir() and not (out / PLAN).exists():
+        if other := sorted(path.name for path in out.iterdir() if not path.name.startswith(ours)):
+            raise ShardError(
+                f"{out} holds other files already, such as {other[0]}. Give --out a new or empty folder; nothing is overwritten."
+            )
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as lock:
         try:
@@ -231,8 +237,6 @@ def _planned(out: Path, wanted: dict[str, Any], inspect: Callable[[], tuple[list
                     "that it was begun with; nothing is overwritten."
                 )
         return stored
-    if other := sorted(path.name for path in out.iterdir() if path.name != LOCK and not path.name.startswith(f".{PLAN}.")):
-        raise ShardError(f"{out} holds other files already, such as {other[0]}. Give --out a new or empty folder; nothing is overwritten.")
     usable, skipped = inspect()
     plan = wanted | {"clips": _mixed(usable), "skipped": skipped}
     write_text(path, as_json(plan))
