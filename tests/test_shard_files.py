@@ -12,6 +12,7 @@ import pytest
 
 from mavil_edu import media, tiny
 from mavil_edu.config import AugmentConfig
+from mavil_edu.data.loader import evaluation_samples, training_steps
 from mavil_edu.data.shard_files import Settings, ShardError, encode_picture
 from mavil_edu.data.shard_writer import write_shards
 from mavil_edu.data.shards import Shards
@@ -103,6 +104,15 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int
 def test_members_that_no_shard_has_are_refused(folder, extra, sentence):
     rewrite(folder, [extra])
     refused(folder, sentence)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_and_evaluation_stop_with_the_sentence_alone(folder, workers):
+    rewrite(folder, [member("/etc/passwd", size=5)])
+    for stream in (training_steps(opened(folder), 2, seed=0, workers=workers), evaluation_samples(opened(folder), workers=workers)):
+        with pytest.raises(ValueError, match="absolute path") as caught:
+            next(stream)
+        assert "Traceback" not in str(caught.value)
 
 
 def test_what_is_hidden_after_the_archives_end_is_refused(folder):

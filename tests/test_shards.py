@@ -126,7 +126,7 @@ def test_a_killed_command_given_again_ends_with_the_bytes_of_one_that_was_not(cl
         time.sleep(0.002)
     workers = children(process.pid)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     finished = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.json")}
     assert 1 <= len(finished) < 10 and not (out / "index.json").exists() and not is_shards(out)
     while any(map(running, workers)) and time.monotonic() < deadline:

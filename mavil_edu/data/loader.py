@@ -91,8 +91,11 @@ class _Each(Dataset):
     def __init__(self, clips: Clips):
         self.clips = clips
 
-    def __getitem__(self, numbers: range) -> list[tuple[int, Sample | Skipped]]:
-        return [(number, self.clips.sample(number, None)) for number in numbers]
+    def __getitem__(self, numbers: range) -> list[tuple[int, Sample | Skipped]] | str:
+        try:
+            return [(number, self.clips.sample(number, None)) for number in numbers]
+        except ValueError as error:  # as text, as above
+            return str(error)
 
 
 def _ignore_interrupt(_worker: int) -> None:
@@ -141,11 +144,16 @@ def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers:
 
 
 def evaluation_samples(clips: Clips, rank: int = 0, ranks: int = 1, workers: int = 0) -> Iterator[tuple[int, Sample | Skipped]]:
-    """Every clip's number and its evaluation sample, in order: over all ranks each clip exactly once, whatever divides what."""
+    """Every clip's number and its evaluation sample, in order: over all ranks each clip exactly once, whatever divides what.
+
+    Raises ValueError where the clips cannot be read at all, as from a hostile archive.
+    """
     if not 0 <= rank < ranks:
         raise ValueError(f"There is no process {rank} of {ranks}.")
     first, last = (len(clips) * number // ranks for number in (rank, rank + 1))
     parts = [range(start, min(start + EVALUATED_AT_ONCE, last)) for start in range(first, last, EVALUATED_AT_ONCE)]
     loader = DataLoader(_Each(clips), sampler=parts, batch_size=None, num_workers=workers, worker_init_fn=_ignore_interrupt)
     for part in loader:
+        if isinstance(part, str):
+            raise ValueError(part)
         yield from part
