@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from functools import partial, wraps
+from inspect import getdoc
 
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import clips, datasets, evaluation, training
+from mavil_edu.commands import benchmark, clips, datasets, evaluation, shards, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -48,11 +49,18 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "reconstruct": _deferred(training.reconstruct),
         "probe": _deferred(evaluation.probe),
         "retrieve": _deferred(evaluation.retrieve),
+        "shards": _deferred(shards.shards),
+        "benchmark": _deferred(benchmark.benchmark),
     }
+    groups = {"benchmark": {"data": _deferred(benchmark.data)}}  # commands of two words
+    prog, description = "mavil-edu", DESCRIPTION
+    if arguments[0] in groups:
+        group, *arguments = arguments
+        prog, description, commands = f"{prog} {group}", getdoc(commands[group]), groups[group]
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="mavil-edu", description=DESCRIPTION)
+            return tyro.extras.subcommand_cli_from_dict(commands, args=arguments or ["--help"], prog=prog, description=description)
     finally:
         if text := said.getvalue():
             say(text.replace("__tyro-dummy-inner__.", "--").rstrip())

@@ -283,6 +283,23 @@ def read_clip(
     )
 
 
+def read_whole(path: Path | str, frame_rate: float, max_seconds: float, short_side: int | None = None) -> Clip:
+    """Reads all of a clip's sound, and its pictures at 0, 1, 2, … times 1 / frame_rate seconds from where the sound begins.
+
+    max_seconds: of a longer clip the middle is read, as many whole picture times as fit; `seconds` is the whole clip's length all the same.
+    A picture is the one that a player would show at its time. short_side: as `read_clip` takes it. Raises MediaError likewise.
+    """
+    if not frame_rate > 0 or max_seconds * frame_rate < 1:
+        raise ValueError(f"Reading needs a frame rate above 0 ({frame_rate}) and time for one picture or more ({max_seconds} s).")
+    with closing(Source(path)) as source:
+        promised = source.measured() if source.promised is None else source.promised
+    steps = max(1, min(math.ceil(promised * frame_rate - 1e-6), math.floor(max_seconds * frame_rate + 1e-6)))
+    length = steps / frame_rate
+    # read_clip takes pictures at the middle of equal intervals: with one more, centred likewise, the first lies at the sound's start
+    clip = read_clip(path, length, length + 1 / frame_rate, steps + 1, 0.5, short_side)
+    return clip._replace(frames=clip.frames[:-1], seen=clip.seen[:-1], video_start=clip.audio_start)
+
+
 # ------------------------------------------------------------------------------------------------------------------ writing
 
 

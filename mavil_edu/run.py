@@ -16,6 +16,7 @@ from mavil_edu.checkpoint import write_json, write_text
 from mavil_edu.config import Config, from_dict, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, Labels, evaluation_batch
 from mavil_edu.data.folder import FolderClips, count_clips
+from mavil_edu.data.shards import Shards
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
@@ -137,6 +138,7 @@ def pretrain(
             "missing": len(data.missing),
             "skipped": list({entry["path"]: entry for entry in left_out}.values()),
             "silent_windows": progress.skipped_draws,
+            "dropped": progress.dropped,
         },
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
@@ -198,7 +200,7 @@ def pretrain_on(
     if resume and stored["clips"] != data.fingerprint:
         raise RunError(f"The clips in {path} are not those that the run in {run} began with; resume it with its own clips.")
     if workers is None:
-        workers = 0 if len(data.training) <= config.train.batch or not isinstance(data.training, FolderClips) else 1
+        workers = 0 if len(data.training) <= config.train.batch or not isinstance(data.training, FolderClips | Shards) else 1
     places = {"data": path, "eval_data": eval_path, "list": listed, "classes": classes}
     origin = {name: None if place is None else str(place) for name, place in places.items()} | {"clips": data.fingerprint}
     if shuffled_pairs:

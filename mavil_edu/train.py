@@ -42,6 +42,7 @@ class Progress:
     seconds: float = 0.0  # of training, over all its parts
     skipped: dict[str, str] = field(default_factory=dict)  # path -> reason, of clips that gave no sample
     skipped_draws: int = 0
+    dropped: int = 0  # clips that ended an epoch as an incomplete batch
 
 
 def learning_rate(step: int, train: TrainConfig) -> float:
@@ -94,7 +95,7 @@ def _check_finite(losses: Losses, norm: torch.Tensor, step: int) -> None:
         raise TrainingError(f"The gradient's norm is {float(norm)} at step {step}; start anew with a lower learning rate.")
 
 
-def _update(
+def update(
     fabric: Fabric, model: nn.Module, optimiser: torch.optim.Optimizer, data: Step, config: Config, seed: int, step: int
 ) -> tuple[Losses, torch.Tensor]:
     """One step of the optimiser: gradients, their norm clipped and checked, weights moved; its losses and the norm before clipping."""
@@ -176,7 +177,7 @@ def steps_for(minutes: float, config: Config, clips: Clips, seed: int, workers: 
     ends = []
     stream = training_steps(clips, config.train.batch, seed, workers=workers)
     for step, data in zip(range(TIMED_STEPS), stream, strict=False):
-        losses, _ = _update(fabric, model, optimiser, data, config, seed, step)
+        losses, _ = update(fabric, model, optimiser, data, config, seed, step)
         float(losses.total)  # waits for a device that computes on its own
         ends.append(time.perf_counter())
     each = median(later - earlier for earlier, later in pairwise(ends))  # the time between two steps' ends: the loader's is in it
@@ -248,13 +249,14 @@ def train(
                 rate = learning_rate(progress.step, config.train)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                losses, norm = _update(fabric, model, optimiser, data, config, seed, progress.step)
+                losses, norm = update(fabric, model, optimiser, data, config, seed, progress.step)
 
                 progress.seconds = time.perf_counter() - started
                 row = _row(progress.step, losses, trivial, lr=rate, gradient_norm=float(norm), seconds=round(progress.seconds, 3))
                 log(row)
                 progress.step += 1
                 progress.drawn = data.drawn
+                progress.dropped = data.dropped
                 progress.skipped_draws += len(data.skipped)
                 progress.skipped |= {skip.path: skip.reason for skip in data.skipped}
                 bar.update(progress.step, terms_line(row))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mavil_edu.data.batch import Sample, Skipped
-from mavil_edu.data.loader import generator_for, training_steps
+from mavil_edu.data.loader import evaluation_samples, generator_for, training_steps
 
 
 class Numbered:
@@ -71,3 +71,66 @@ def test_generators_of_neighbouring_numbers_are_unlike():
     draws = torch.stack([torch.rand(64, generator=generator_for(a, b)) for a in range(8) for b in range(8)])
     assert len(draws.unique(dim=0)) == 64
     assert (torch.corrcoef(draws) - torch.eye(64)).abs().max() < 0.6
+
+
+def clips_of(steps):
+    return [[int(n) for n in step.batch.waveform[:, 0].tolist()] for step in steps]
+
+
+def test_an_epochs_last_incomplete_batch_is_dropped_and_counted():
+    steps = list(islice(training_steps(Numbered(11), 4, seed=0), 6))
+    epochs = [sum(clips_of(steps[i : i + 2]), []) for i in (0, 2, 4)]
+    assert all(len(set(epoch)) == 8 for epoch in epochs)
+    assert len({tuple(sorted(set(range(11)) - set(epoch))) for epoch in epochs}) > 1, "the same clips are left out each time"
+    assert [step.dropped for step in steps] == [0, 3, 3, 6, 6, 9]
+    assert [step.drawn for step in steps] == [4, 8, 12, 16, 20, 24]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_ranks_share_each_global_batch_without_overlap(workers):
+    clips = Numbered(13, silent=frozenset({2}))
+    whole = list(islice(training_steps(clips, 6, seed=5), 5))
+    parts = [list(islice(training_steps(clips, 6, seed=5, rank=rank, ranks=3, workers=workers), 5)) for rank in range(3)]
+    for step, *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(step.batch.waveform, torch.cat([share.batch.waveform for share in shares]))
+        assert {share.drawn for share in shares} == {step.drawn} and {share.dropped for share in shares} == {step.dropped}
+        assert sum((share.skipped for share in shares), []) == step.skipped
+
+
+def test_a_clip_without_a_sample_is_replaced_by_one_that_is_not_in_the_batch():
+    for seed in range(10):
+        for batch in clips_of(islice(training_steps(Numbered(12, silent=frozenset({4})), 4, seed=seed), 6)):
+            assert len(set(batch)) == 4 and 4 not in batch
+
+
+def test_one_good_clip_among_many_is_found_and_errors_of_workers_have_no_traceback():
+    assert clips_of(islice(training_steps(Numbered(5, silent=frozenset(range(4))), 2, seed=0), 2)) == [[4, 4], [4, 4]]
+    with pytest.raises(ValueError, match="silent") as caught:
+        next(training_steps(Numbered(3, silent=frozenset(range(3))), 2, seed=0, workers=1))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_batches_and_positions_that_cannot_be_are_refused():
+    for options, sentence in (
+        ({"batch": 6}, "give a batch from 1 to 5"),
+        ({"batch": 4, "ranks": 3}, "multiple of 3"),
+        ({"batch": 4, "rank": 2, "ranks": 2}, "cannot be shared"),
+        ({"batch": 4, "drawn": 3}, "another batch"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            next(training_steps(Numbered(5), seed=0, **options))
+
+
+class Evaluated(Numbered):
+    def sample(self, index, generator):
+        assert generator is None
+        return super().sample(index, torch.Generator().manual_seed(index))
+
+
+@pytest.mark.parametrize("clips", [0, 1, 5, 6, 97])
+def test_every_clip_is_evaluated_once_over_ranks_and_workers(clips):
+    for ranks, workers in ((1, 0), (2, 0), (2, 1), (4, 0)):
+        found = [list(evaluation_samples(Evaluated(clips), rank, ranks, workers)) for rank in range(ranks)]
+        assert [number for part in found for number, _ in part] == list(range(clips))
+        assert all(int(sample.waveform[0]) == number for part in found for number, sample in part)
+        assert max(map(len, found)) - min(map(len, found)) <= 1

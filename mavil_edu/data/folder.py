@@ -5,15 +5,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Generator
 
-from mavil_edu import media, video
+from mavil_edu import media
 from mavil_edu.config import AugmentConfig, ModelConfig
-from mavil_edu.data.batch import Clips, Labels, Sample, Skipped, augment_sample
+from mavil_edu.data.batch import Clips, Labels, Sample, Skipped
 from mavil_edu.data.labels import take
+from mavil_edu.data.windows import as_sample, draw_window, has_one_window, short_side
 
-TRIES = 8  # windows drawn from a clip before it is given up as silent
 KEPT_BYTES = 2 << 30  # decoded clips that are kept in memory, at most
 
 
@@ -42,26 +41,15 @@ class FolderClips:
 
     def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
         """A window of clip `index`, augmented where a generator is given; see `mavil_edu.data.batch.Clips`."""
-        for attempt in range(TRIES):
-            if generator is not None:
-                position = float(torch.rand((), generator=generator))
-            else:
-                position = (0.5 + 0.381966 * attempt) % 1  # the middle first, then places spread over the clip
-            clip = self._read(index, position)
-            if isinstance(clip, Skipped):
-                return clip
-            if (sample := self._sample(clip, generator)) is not None:
-                return sample
-            if self._has_one_window(clip):
-                break
-        return Skipped(str(self.paths[index]), "silent, or without picture, in every window tried")
+        return draw_window(lambda position: self._read(index, position), str(self.paths[index]), self.model, self.augment, generator)
 
     def window(self, index: int, position: float, generator: Generator | None = None) -> Sample | Skipped:
         """The window of clip `index` at one place, from 0 (the first possible) to 1 (the last); augmented where a generator is given."""
-        clip = self._read(index, position)
-        if isinstance(clip, Skipped):
-            return clip
-        sample = self._sample(clip, generator)
+        try:
+            clip = self._read(index, position)
+        except (media.MediaError, OSError) as error:
+            return Skipped(str(self.paths[index]), str(error))
+        sample = as_sample(clip, self.model, self.augment, generator)
         return Skipped(str(self.paths[index]), "silent, or without picture, in this window") if sample is None else sample
 
     def seconds(self, index: int) -> float | None:
@@ -71,31 +59,14 @@ class FolderClips:
         except (media.MediaError, OSError):
             return None
 
-    def _sample(self, clip: media.Clip, generator: Generator | None) -> Sample | None:
-        """A window that was read as a sample; None where it is silent or without picture."""
-        start, stop = clip.heard
-        if stop <= start or media.is_silent(clip.waveform[start:stop]) or not bool(clip.seen.any()):
-            return None
-        sample = Sample(clip.waveform, torch.tensor(clip.heard), clip.frames, clip.seen)
-        if generator is None:
-            return sample._replace(frames=video.fit(clip.frames, self.model.video))
-        return augment_sample(sample, self.model, self.augment, generator)
-
-    def _has_one_window(self, clip: media.Clip) -> bool:
-        return clip.seconds <= min(self.model.audio.seconds, self.model.video.seconds)
-
-    def _read(self, index: int, position: float) -> media.Clip | Skipped:
+    def _read(self, index: int, position: float) -> media.Clip:
         if index in self._kept:
             return self._kept[index]
         audio, picture = self.model.audio, self.model.video
-        smallest_crop = self.augment.crop[0]
-        short_side = math.ceil(max(picture.height, picture.width) / math.sqrt(smallest_crop))
-        try:
-            clip = media.read_clip(self.paths[index], audio.seconds, picture.seconds, picture.frames, position, short_side)
-        except (media.MediaError, OSError) as error:
-            return Skipped(str(self.paths[index]), str(error))
+        side = short_side(self.model, self.augment)
+        clip = media.read_clip(self.paths[index], audio.seconds, picture.seconds, picture.frames, position, side)
         size = clip.waveform.nbytes + clip.frames.nbytes
-        if self._has_one_window(clip) and self._kept_bytes + size <= KEPT_BYTES:
+        if has_one_window(clip, self.model) and self._kept_bytes + size <= KEPT_BYTES:
             self._kept[index] = clip
             self._kept_bytes += size
         return clip

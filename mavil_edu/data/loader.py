@@ -1,4 +1,8 @@
-"""The order in which clips are drawn for training: everything follows from the seed and the number of the draw, so a run can resume."""
+"""The order in which clips are drawn: everything follows from the seed and the number of the draw, so a run can resume.
+
+An epoch has as many global batches as there are whole ones in the data set; the clips that are left over wait for the next epoch's
+order. Draw d belongs to global batch d // batch; with several processes (ranks) each makes its own part of every global batch.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -10,15 +14,25 @@ from torch.utils.data import DataLoader, Dataset
 
 from mavil_edu.data.batch import Batch, Clips, Sample, Skipped, collate
 
-FRUITLESS_ROUNDS = 2  # passes over the whole data set without one sample, after which training cannot go on
+AHEAD = 2  # batches that are made ready while one is trained on
+EVALUATED_AT_ONCE = 16  # clips that a worker of the evaluation hands over together
 
 
 class Step(NamedTuple):
     """One batch, and the state of the stream after it."""
 
-    batch: Batch
-    drawn: int  # draws so far, skipped ones included: where a resumed run goes on
-    skipped: list[Skipped]  # draws that gave no sample on the way to this batch
+    batch: Batch  # this rank's part of the global batch
+    drawn: int  # draws so far, of all ranks: a multiple of the batch, and where a resumed run goes on
+    skipped: list[Skipped]  # draws of this rank that gave no sample, and were replaced by other clips
+    dropped: int  # clips so far that ended an epoch as an incomplete batch and were left out of it
+
+
+class _Part(NamedTuple):
+    """Some draws of one batch, as a worker hands them over."""
+
+    batch: Batch | None
+    skipped: list[Skipped]
+    error: str | None = None  # why training cannot go on
 
 
 def generator_for(*numbers: int) -> torch.Generator:
@@ -31,18 +45,57 @@ def generator_for(*numbers: int) -> torch.Generator:
 
 
 class _Draws(Dataset):
-    """Draw d is a clip of epoch d // len(clips), each clip once an epoch in an order of its own."""
+    """By a range of draws: one part of a batch. Each clip is drawn at most once an epoch, in an order of the epoch's own."""
 
-    def __init__(self, clips: Clips, seed: int):
-        self.clips, self.seed = clips, seed
+    def __init__(self, clips: Clips, batch: int, seed: int):
+        self.clips, self.batch, self.seed = clips, batch, seed
+        self.used = len(clips) // batch * batch  # clips of an epoch
         self._epoch, self._order = -1, []
 
-    def __getitem__(self, draw: int) -> Sample | Skipped:
-        epoch, place = divmod(draw, len(self.clips))
+    def _clip(self, draw: int, further: int) -> int:
+        """The clip of a draw; `further` than 0: one that stands so much further in the order, beginning with the next batch's."""
+        epoch, place = divmod(draw, self.used)
         if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = torch.randperm(len(self.clips), generator=generator_for(self.seed, 0, epoch)).tolist()
-        return self.clips.sample(self._order[place], generator_for(self.seed, 1, draw))
+            self._epoch, generator = epoch, generator_for(self.seed, 0, epoch)
+            own = getattr(self.clips, "order", None)
+            self._order = own(generator) if own else torch.randperm(len(self.clips), generator=generator).tolist()
+        return self._order[(place + (further and self.batch + further - 1)) % len(self._order)]
+
+    def _sample(self, draw: int, skipped: list[Skipped]) -> Sample | None:
+        """A draw's sample; where its clip gives none, that of the next clip that does. None where no clip does."""
+        generator = generator_for(self.seed, 1, draw)
+        for further in range(len(self.clips) + 1):
+            sample = self.clips.sample(self._clip(draw, further), generator)
+            if isinstance(sample, Sample):
+                return sample
+            skipped.append(sample)
+        return None
+
+    def __getitem__(self, draws: range) -> _Part:
+        samples, skipped = [], []
+        for draw in draws:
+            try:
+                sample = self._sample(draw, skipped)
+            except ValueError as error:  # as text: from a worker process an exception would come with its traceback
+                return _Part(None, skipped, str(error))
+            if sample is None:
+                last = skipped[-1]
+                return _Part(None, skipped, f"No clip gives a window with sound any more. The last one: {last.path}: {last.reason}")
+            samples.append(sample)
+        return _Part(collate(samples), skipped)
+
+
+class _Each(Dataset):
+    """By a range of clips: their evaluation samples, with their numbers."""
+
+    def __init__(self, clips: Clips):
+        self.clips = clips
+
+    def __getitem__(self, numbers: range) -> list[tuple[int, Sample | Skipped]] | str:
+        try:
+            return [(number, self.clips.sample(number, None)) for number in numbers]
+        except ValueError as error:  # as text, as above
+            return str(error)
 
 
 def _ignore_interrupt(_worker: int) -> None:
@@ -50,30 +103,57 @@ def _ignore_interrupt(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers: int = 0) -> Iterator[Step]:
-    """Batches without end, from draw `drawn` on; a draw that gives no sample is left out and reported.
+def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers: int = 0, rank: int = 0, ranks: int = 1) -> Iterator[Step]:
+    """Batches without end, from draw `drawn` on; the same whatever the number of workers.
 
-    Raises ValueError where draw after draw gives nothing, so that a run never hangs.
+    batch: clips of a global batch, of which this rank makes its share. A draw whose clip gives no sample is reported, and replaced
+    by a clip that stands further in the epoch's order: so all ranks stay in step without asking each other.
+    Raises ValueError where there are fewer clips than a batch, ranks do not divide it, `drawn` is no place where a batch ends, or
+    no clip gives a sample, so that a run never hangs.
     """
+    if not 1 <= batch <= len(clips):
+        raise ValueError(f"A batch of {batch} cannot be drawn from {len(clips)} clips; give a batch from 1 to {max(len(clips), 1)}.")
+    if batch % ranks or not 0 <= rank < ranks:
+        raise ValueError(f"A batch of {batch} cannot be shared by {ranks} processes; give a batch that is a multiple of {ranks}.")
+    if drawn % batch:
+        raise ValueError(f"{drawn} draws are no whole batches of {batch}: this position was stored with another batch.")
+    share = batch // ranks
+    part = -(-share // max(workers, 1))  # draws that one worker makes at a time
+    starts = range(rank * share, (rank + 1) * share, part)
+    parts = (range(first + s, first + min(s + part, (rank + 1) * share)) for first in count(drawn, batch) for s in starts)
+    draws = _Draws(clips, batch, seed)
     loader = DataLoader(
-        _Draws(clips, seed),
-        sampler=count(drawn),
+        draws,
+        sampler=parts,
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=max(2, 2 * batch // workers) if workers else None,
+        prefetch_factor=AHEAD if workers else None,
         worker_init_fn=_ignore_interrupt,
     )
-    samples, skipped, fruitless = [], [], 0
+    made: list[_Part] = []
     for item in loader:
-        drawn += 1
-        if isinstance(item, Sample):
-            samples.append(item)
-            fruitless = 0
-        else:
-            skipped.append(item)
-            fruitless += 1
-        if fruitless > FRUITLESS_ROUNDS * len(clips):
-            raise ValueError(f"No clip gives a window with sound any more. The last one: {item.path}: {item.reason}")
-        if len(samples) == batch:
-            yield Step(collate(samples), drawn, skipped)
-            samples, skipped = [], []
+        if item.error:
+            raise ValueError(item.error)
+        made.append(item)
+        if len(made) < len(starts):
+            continue
+        drawn += batch
+        whole = made[0].batch if len(made) == 1 else Batch(*map(torch.cat, zip(*(some.batch for some in made), strict=True)))
+        yield Step(whole, drawn, [skip for some in made for skip in some.skipped], drawn // draws.used * (len(clips) - draws.used))
+        made = []
+
+
+def evaluation_samples(clips: Clips, rank: int = 0, ranks: int = 1, workers: int = 0) -> Iterator[tuple[int, Sample | Skipped]]:
+    """Every clip's number and its evaluation sample, in order: over all ranks each clip exactly once, whatever divides what.
+
+    Raises ValueError where the clips cannot be read at all, as from a hostile archive.
+    """
+    if not 0 <= rank < ranks:
+        raise ValueError(f"There is no process {rank} of {ranks}.")
+    first, last = (len(clips) * number // ranks for number in (rank, rank + 1))
+    parts = [range(start, min(start + EVALUATED_AT_ONCE, last)) for start in range(first, last, EVALUATED_AT_ONCE)]
+    loader = DataLoader(_Each(clips), sampler=parts, batch_size=None, num_workers=workers, worker_init_fn=_ignore_interrupt)
+    for part in loader:
+        if isinstance(part, str):
+            raise ValueError(part)
+        yield from part

@@ -14,6 +14,7 @@ from mavil_edu.data.folder import FolderClips, TiledClips
 from mavil_edu.data.labels import folder_labels, take
 from mavil_edu.data.listing import Listing, find_clips
 from mavil_edu.data.official import of_split, read_list
+from mavil_edu.data.shards import Shards, is_shards
 from mavil_edu.inspection import Inspection, inspect_paths
 from mavil_edu.progress import tracked
 
@@ -102,7 +103,7 @@ def open_data(
     classes: Path | None = None,
     min_seconds: float = 1.0,
 ) -> Opened:
-    """The clips at a path, whatever it is: an AV-MNIST folder, a folder with the clips of an official list, any folder of clips.
+    """The clips at a path, whatever it is: AV-MNIST, shards, a folder with the clips of an official list, any folder of clips.
 
     split: "train", "val" or "test", where the data set has splits; None: AV-MNIST's train split, all clips of a list. A folder of clips
     has none, and neither has a list that tells of none: then all clips are given. listed: VGGSound's or AudioSet's CSV file. classes: its
@@ -121,15 +122,20 @@ def open_data(
     if is_avmnist(path):
         clips = AVMNIST(path, split or "train", model, augment)
         return Opened(clips, clips.fingerprint())
+    if is_shards(path):
+        clips = Shards(path, model, augment)
+        return Opened(clips, hashlib.sha256("".join(shard.sha256 for shard in clips.index.shards).encode()).hexdigest()[:16])
     return _open_folder(path, model, augment, min_seconds)
 
 
-def _parted(clips: FolderClips, seed: int) -> tuple[FolderClips, FolderClips]:
+def _parted(clips: FolderClips | Shards, seed: int) -> tuple[Clips, Clips]:
     """Clips parted for training and evaluation: a tenth, at least one and at most 1,000, is held out; of a single clip, none."""
     order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(seed)).tolist()
     held = set(order[: min(max(1, round(HELD_OUT_SHARE * len(clips))), MOST_HELD_OUT)])
     evaluation = [i for i in range(len(clips)) if i in held]
     training = [i for i in range(len(clips)) if i not in held] or evaluation
+    if isinstance(clips, Shards):
+        return clips.subset(training), clips.subset(evaluation)
     return tuple(
         FolderClips([clips.paths[i] for i in numbers], clips.model, clips.augment, take(clips.labels, numbers))
         for numbers in (training, evaluation)
@@ -184,4 +190,6 @@ def open_run(
 def _share_clips(one: Clips, other: Clips) -> bool:
     if isinstance(one, FolderClips) and isinstance(other, FolderClips):
         return bool(set(map(Path.resolve, one.paths)) & set(map(Path.resolve, other.paths)))
+    if isinstance(one, Shards) and isinstance(other, Shards):
+        return bool(one.names() & other.names())
     return isinstance(one, AVMNIST) and isinstance(other, AVMNIST) and one.fingerprint() == other.fingerprint()
