@@ -19,10 +19,11 @@ from mavil_edu.data.loader import training_steps
 from mavil_edu.data.shard_files import Settings
 from mavil_edu.data.shard_writer import write_shards
 from mavil_edu.data.shards import Shards
+from mavil_edu.data.source import usable_files
 from mavil_edu.data.windows import short_side
 from mavil_edu.data.world import World, write_world
 from mavil_edu.mavil import MAViL
-from mavil_edu.run import machine, usable_files
+from mavil_edu.run import machine
 from mavil_edu.train import make_fabric, make_optimiser, update
 
 WARM_UP = 3  # steps before the clock starts

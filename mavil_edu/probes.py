@@ -69,7 +69,7 @@ def raw_features(batch: Batch, model: ModelConfig) -> dict[str, Tensor]:
         small = F.adaptive_avg_pool2d(rearrange(inputs.video, "b c t h w -> (b t) c h w"), THUMBNAIL)
         small = rearrange(small, "(b t) c h w -> b t (c h w)", b=len(spectrogram))
         for name, values in (("audio", spectrogram), ("video", small)):
-            mean, std = reduce(values, "b t x -> b x", "mean"), values.std(dim=1)
+            mean, std = reduce(values, "b t x -> b x", "mean"), values.std(dim=1, correction=0)
             parts[name].append(mean)
             parts[f"{name}, mean and std"].append(torch.cat([mean, std], dim=1))
     found = {name: torch.cat(rows) for name, rows in parts.items()}
@@ -103,7 +103,7 @@ def embedding_std(x: Tensor) -> float:
 
     x: (n, d). Source: the collapse measure of SimSiam (Chen & He, 2021), scaled so that d does not matter.
     """
-    return float(F.normalize(x.double(), dim=1).std(dim=0).mean() * math.sqrt(x.shape[1]))
+    return float(F.normalize(x.double(), dim=1).std(dim=0, correction=0).mean() * math.sqrt(x.shape[1]))
 
 
 def known(values: list) -> list[int]:
@@ -121,7 +121,7 @@ def kind_of(values: list) -> Literal["class", "quantity", "classes"]:
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """By the training part's mean and standard deviation; a feature that never changes there becomes 0."""
-    mean, std = train.double().mean(dim=0), train.double().std(dim=0)
+    mean, std = train.double().mean(dim=0), train.double().std(dim=0, correction=0)
     scale = torch.where(std > 1e-9, std, torch.inf)
     return ((train - mean) / scale).numpy(), ((test - mean) / scale).numpy()
 

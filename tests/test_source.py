@@ -15,6 +15,7 @@ from mavil_edu.data.batch import Sample, Skipped, evaluation_batch
 from mavil_edu.data.folder import FolderClips, TiledClips, count_clips, tiles_of
 from mavil_edu.data.labels import csv_labels, folder_labels, sampling_weights, take, targets
 from mavil_edu.data.listing import ListError
+from mavil_edu.data.shards import Shards
 from mavil_edu.data.source import DataError, open_data, open_run
 
 CONFIG = tiny()
@@ -252,3 +253,22 @@ def test_pretrain_goes_on_av_mnist_and_refuses_to_resume_with_another(shared_dat
     keep_lines(some / "pairs_speaker_train.csv", 40)
     assert cli.main([*ask, "--resume"]) == 2
     assert "not those that the run" in capsys.readouterr().err
+
+
+def test_pretrain_reads_shards_holds_some_out_keeps_their_labels_and_resumes_with_its_own(tmp_path):
+    clips, shards, run = tmp_path / "clips", tmp_path / "shards", tmp_path / "run"
+    assert cli.main(["world", "--clips", "14", "--seed", "3", "--size", "48", "--out", str(clips)]) == 0
+    assert cli.main(["shards", "--data", str(clips), "--out", str(shards), "--clips-per-shard", "6", "--workers", "1"]) == 0
+    opened = open_data(shards, CONFIG.model, CONFIG.train.augment)
+    files = open_data(clips, CONFIG.model, CONFIG.train.augment)
+    assert isinstance(opened.clips, Shards) and len(opened.clips) == 14
+    assert opened.clips.labels["material"] == files.clips.labels["material"]
+    arguments = ["pretrain", "--data", str(shards), "--steps", "1", "--out", str(run), "--config.train.batch", "4"]
+    assert cli.main(arguments) == 0
+    assert json.loads((run / "summary.json").read_text())["clips"]["held_out"] == 1
+    data = open_run(shards, None, CONFIG.model, CONFIG.train.augment, seed=0)
+    assert data.held_out and not data.training.names() & data.evaluation.names()
+    again = open_run(shards, shards, CONFIG.model, CONFIG.train.augment, seed=0)
+    assert not again.held_out, "the same clips measure what was trained on"
+    assert cli.main(["shards", "--data", str(clips), "--out", str(tmp_path / "b"), "--clips-per-shard", "7", "--workers", "1"]) == 0
+    assert cli.main([*arguments[:2], str(tmp_path / "b"), *arguments[3:], "--resume"]) == 2

@@ -43,11 +43,13 @@ def shards(
     """
     import os
 
+    from mavil_edu import media
+    from mavil_edu.data.labels import folder_labels
     from mavil_edu.data.shard_files import Settings, ShardError, read_index, verify_shard
     from mavil_edu.data.shard_writer import write_shards
+    from mavil_edu.data.source import usable_files
     from mavil_edu.data.windows import short_side
     from mavil_edu.progress import tracked
-    from mavil_edu.run import usable_files
 
     if verify == (data is not None):
         raise ShardError(f"Give --data to write shards, or --verify to check those in {out}; one of them.")
@@ -66,7 +68,12 @@ def shards(
             clips_per_shard=clips_per_shard,
         )
         several = workers or min(8, os.cpu_count() or 1)
-        index = write_shards(data, out, settings, lambda: usable_files(data, config.model, min_seconds), several)
+        files = media.find_media([data])
+        columns, note = folder_labels(data, files) if data.is_dir() else ({}, None)
+        if note:
+            say(note)
+        known = {path.relative_to(data).as_posix(): {name: values[i] for name, values in columns.items()} for i, path in enumerate(files)}
+        index = write_shards(data, out, settings, lambda: usable_files(data, config.model, min_seconds), several, known)
     clips, size_bytes = sum(shard.clips for shard in index.shards), sum(shard.bytes for shard in index.shards)
     if json:
         answer = {"clips": clips, "shards": len(index.shards), "bytes": size_bytes, "cut": index.cut, "skipped": index.skipped}

@@ -62,7 +62,7 @@ def pretrain(
     Example: mavil-edu pretrain --data downloads --list vggsound.csv --out runs/vggsound
 
     Args:
-        data: a folder of clips, or what `mavil-edu shards` or `mavil-edu avmnist` wrote; files that cannot be trained on are left out and named in the report.
+        data: a folder of clips, or what `mavil-edu shards` or `avmnist` wrote; files that cannot be trained on are left out and named.
         out: the run's folder, new or empty.
         eval_data: a folder of other clips for evaluation; without it AV-MNIST's val split, else a tenth of the clips, is held out.
         list: VGGSound's or AudioSet's CSV file: of the clips in DATA those of its train split are taken, and missing ones are listed.

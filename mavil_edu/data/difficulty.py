@@ -18,6 +18,6 @@ class Difficulty:
 
 DIFFICULTIES: dict[DifficultyName, Difficulty] = {
     "easy": Difficulty(objects=1, clutter=0, irregular=0.0, ambience=(-64, -46)),
-    "default": Difficulty(objects=1, clutter=0, irregular=0.1, ambience=(-52, -32)),
+    "default": Difficulty(objects=1, clutter=0, irregular=0.1, ambience=(-54, -36)),
     "hard": Difficulty(objects=2, clutter=4, irregular=1.0, ambience=(-42, -24)),
 }

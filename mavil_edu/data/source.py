@@ -61,15 +61,28 @@ def _judged(paths: list[Path], what: str, model: ModelConfig, min_seconds: float
     return usable, skipped
 
 
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise DataError(
+            f"There is no folder {path}. Name a folder of clips, or make some: mavil-edu world --clips 64 --seed 1 --out {path}"
+        )
+
+
+def usable_files(folder: Path, model: ModelConfig, min_seconds: float) -> tuple[list[Path], list[dict[str, str]]]:
+    """The media files of a folder that can be trained on, and those that cannot, with the reason. Raises DataError where none can."""
+    _check_there(folder)
+    paths = media.find_media([folder])
+    usable, skipped = _judged(paths, str(folder), model, min_seconds)
+    return [paths[i] for i in usable], skipped
+
+
 def _of_files(paths: list[Path]) -> str:
     clips = [f"{path.name}:{path.stat().st_size}" for path in paths]
     return hashlib.sha256("\n".join(clips).encode()).hexdigest()[:16]
 
 
 def _open_folder(folder: Path, model: ModelConfig, augment: AugmentConfig, min_seconds: float) -> Opened:
-    paths = media.find_media([folder])
-    usable, skipped = _judged(paths, str(folder), model, min_seconds)
-    kept = [paths[i] for i in usable]
+    kept, skipped = usable_files(folder, model, min_seconds)
     labels, note = folder_labels(folder, kept) if folder.is_dir() else ({}, None)
     return Opened(FolderClips(kept, model, augment, labels), _of_files(kept), skipped, notes=[note] if note else [])
 
@@ -110,10 +123,7 @@ def open_data(
     class names. min_seconds: least length of a clip's sound and picture together.
     Raises DataError or ListError where the path gives no clips.
     """
-    if not path.exists():
-        raise DataError(
-            f"There is no folder {path}. Name a folder of clips, or make some: mavil-edu world --clips 64 --seed 1 --out {path}"
-        )
+    _check_there(path)
     if classes is not None and listed is None:
         raise DataError(f"--classes {classes} names the classes of a list; give the list too, by --list.")
     if listed is not None:
