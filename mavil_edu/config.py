@@ -260,7 +260,7 @@ def tiny() -> Config:
             projection=96,
             predict_statistics=True,
         ),
-        objective=ObjectiveConfig(score_padding=False),
+        objective=ObjectiveConfig(second_ratio=0.5, inter_views=2, score_padding=False),
         train=TrainConfig(
             steps=2000,
             batch=32,
@@ -283,7 +283,7 @@ def small() -> Config:
             projection=288,
             predict_statistics=True,
         ),
-        objective=ObjectiveConfig(score_padding=False),
+        objective=ObjectiveConfig(second_ratio=0.5, inter_views=2, score_padding=False),
         train=TrainConfig(
             steps=20_000,
             batch=128,

@@ -213,3 +213,13 @@ def test_commands_probe_and_retrieve(tmp_path, capsys):
     ):
         assert main(arguments) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_av_mnist_is_probed_on_speakers_and_writers_never_fitted_on(shared_data, capsys):
+    assert (
+        main(["probe", "--checkpoint", "tiny", "--data", str(shared_data / "av_mnist"), "--column", "digit", "--method", "knn", "--json"])
+        == 0
+    )
+    card = json.loads(capsys.readouterr().out)
+    assert card["clips"] == {"fitted": 1500, "held_out": 1000}, "the train and the test split of the speaker protocol"
+    assert card["probes"][1]["scores"][RAW]["value"] > 0.6, "digits are read from thumbnails"

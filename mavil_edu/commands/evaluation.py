@@ -16,8 +16,8 @@ WORLD = "world"  # in place of a folder: generated clips
 FITTED_SEED, ASKED_SEED = 101, 102  # of their worlds: neither the demo's training clips nor its held-out ones
 
 
-def _open(source: str, clips: int, seed: int, model: "ModelConfig") -> "Clips":
-    """The clips that a command's option names: a path, or generated ones."""
+def _open(source: str, clips: int, seed: int, model: "ModelConfig", split: str | None = None) -> "Clips":
+    """The clips that a command's option names: a path, of which a split may be asked for, or generated ones."""
     from mavil_edu.config import AugmentConfig
 
     if source == WORLD:
@@ -26,7 +26,7 @@ def _open(source: str, clips: int, seed: int, model: "ModelConfig") -> "Clips":
         return World(clips, seed, model, AugmentConfig())
     from mavil_edu.data.source import open_data
 
-    opened = open_data(Path(source), model, AugmentConfig())
+    opened = open_data(Path(source), model, AugmentConfig(), split=split)
     for note in opened.notes:
         say(note)
     for entry in opened.skipped:
@@ -81,12 +81,15 @@ def probe(
         json: print an object in place of a table.
     """
     from mavil_edu import MAViL
+    from mavil_edu.data.avmnist import is_avmnist
     from mavil_edu.scorecard import print_table, scorecard
 
     model = MAViL.from_pretrained(checkpoint)
     if data == WORLD and train_data is None:
         asked = _read(_open(WORLD, min(500, clips), ASKED_SEED, model.config), clips)[::2]
         fitted = _read(_open(WORLD, clips, FITTED_SEED, model.config), clips)[::2]
+    elif train_data is None and is_avmnist(Path(data)):
+        fitted, asked = (_read(_open(data, clips, 0, model.config, split), clips)[::2] for split in ("train", "test"))
     else:
         batch, _, labels = _read(_open(data, clips, ASKED_SEED, model.config), clips)
         if not labels:
