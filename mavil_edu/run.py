@@ -140,13 +140,12 @@ def pretrain(
             "silent_windows": progress.skipped_draws,
             "dropped": progress.dropped,
         },
+        "shuffled_pairs": isinstance(data.training, ShuffledPairs),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
         "machine": machine(device),
         "command": " ".join(stored_run(run)["command"]),
     }
-    if origin.get("shuffled_pairs"):
-        summary["shuffled_pairs"] = True
     write_json(run / "summary.json", summary)
     labels = {name: [values[i] for i in kept] for name, values in data.evaluation.labels.items()}
     if labels and data.training.labels:
@@ -192,7 +191,10 @@ def pretrain_on(
     _check_run(run, resume)
     if resume:  # the clips, and how they are split, are those of the run
         stored = stored_run(run)
-        config, seed, shuffled_pairs = stored["config"], stored["seed"], stored.get("shuffled_pairs", False)
+        config, seed = stored["config"], stored["seed"]
+        if shuffled_pairs and not stored.get("shuffled_pairs"):
+            raise RunError(f"The run in {run} began with true pairs; resume it without --shuffled-pairs, or begin another.")
+        shuffled_pairs = stored.get("shuffled_pairs", False)
     augment = config.train.augment
     data = open_run(path, eval_path, config.model, augment, seed=seed, listed=listed, classes=classes, min_seconds=min_seconds)
     for note in data.notes:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mavil_edu.data.batch import Batch, Labels
 from mavil_edu.evaluate import embed
 from mavil_edu.mavil import MAViL
-from mavil_edu.probes import Method, ProbeError, Score, effective_rank, embedding_std, features, known, probe, raw_features, untrained
+from mavil_edu.probes import Method, ProbeError, Score, effective_rank, embedding_std, features, probe, raw_features, untrained
 from mavil_edu.retrieval import by_class, retrieval
 
 OURS, UNTRAINED, RAW, RAW_STD, CONTROL = "this model", "untrained", "raw features", "raw, mean and std", "shuffled pairs"
@@ -112,14 +112,16 @@ def scorecard(
     raw = _raw_sets(raw_features(training, model.config), raw_features(held_out, model.config))
     rows, left_out = probe_table(sets | raw, training_labels, held_out_labels, columns, methods)
     projections = {name: embed(m, held_out) for name, m in models.items()}
+    by_column = {}
+    for column in class_columns:
+        try:
+            by_column[column] = {name: by_class(*pair, held_out_labels[column]) for name, pair in projections.items()}
+        except ValueError as error:  # no two clips share a class
+            left_out[f"retrieval by {column}"] = str(error)
     return {
         "clips": {"fitted": len(training.waveform), "held_out": len(held_out.waveform)},
         "retrieval": {name: retrieval(*pair) for name, pair in projections.items()},
-        "retrieval_by_class": {
-            column: {name: by_class(*pair, held_out_labels[column]) for name, pair in projections.items()}
-            for column in class_columns
-            if len(known(held_out_labels.get(column, []))) >= 2
-        },
+        "retrieval_by_class": by_column,
         "probes": [row.to_dict() for row in rows],
         "left_out": left_out,
         "collapse": {name: collapse(test) for name, (_, test) in sets.items()},
@@ -148,7 +150,7 @@ def table_rows(card: dict) -> tuple[list[str], list[list[str]]]:
         for column, found in card["retrieval_by_class"].items():
             for score, name in (("precision_at_1", "precision@1"), ("precision_at_10", "precision@10"), ("map", "mAP")):
                 values = [f"{100 * found[n][way][score]:.1f}" if n in found else "" for n in kinds]
-                rows.append([f"{label}, by {column}: {name}, %", *values, f"{100 * found[OURS]['chance']:.1f}"])
+                rows.append([f"{label}, by {column}: {name}, %", *values, f"{100 * found[OURS][f'chance_{score}']:.1f}"])
     for row in card["probes"]:
         scores, metric = row["scores"], row["metric"]
         values = [cell(scores[n]["value"], metric, scores[n]["error"]) if n in scores else "" for n in kinds]

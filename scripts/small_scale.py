@@ -2,6 +2,7 @@
 
     python scripts/small_scale.py                                   # everything, about 90 minutes on two quiet cores
     python scripts/small_scale.py --only full --seeds 0 --minutes 5  # a part; its rows are replaced in the file, the others stay
+    python scripts/small_scale.py --only full --seeds 0 --steps 3800 --set objective.alpha=0.2 --out trial.json   # one trial
 
 Each condition trains the preset for the same minutes on generated clips and is scored on 500 others; probes are fitted on 2,000
 more. Results go to docs/small-scale.json, whose rows `--table` prints as Markdown: mean ± standard deviation over seeds.
@@ -18,7 +19,7 @@ import torch
 
 from mavil_edu import MAViL, small, tiny
 from mavil_edu.checkpoint import write_json
-from mavil_edu.config import Config, ModelConfig
+from mavil_edu.config import Config, from_dict, to_dict
 from mavil_edu.data.batch import Batch, Clips, evaluation_batch
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data
@@ -34,6 +35,21 @@ COLUMNS = {
     "video": ("material", "size", "event", "beat", "background", "place"),
 }
 PRESETS = {"tiny": tiny, "small": small}
+
+
+def changed(config: Config, changes: list[str]) -> Config:
+    """The config with some of its numbers set, each given as "objective.alpha=0.2"; values are read as JSON."""
+    values = to_dict(config)
+    for change in changes:
+        name, _, value = change.partition("=")
+        *path, last = name.split(".")
+        place = values
+        for part in path:
+            place = place[part]
+        if last not in place:
+            raise SystemExit(f"There is no {name} in the config.")
+        place[last] = json.loads(value)
+    return from_dict(Config, values)
 
 
 def conditions(config: Config) -> dict[str, tuple[Config, dict]]:
@@ -68,7 +84,7 @@ def scores(sets: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]], fitted
     return found
 
 
-def one(name: str, config: Config, clips: dict, seed: int, minutes: float, runs: Path) -> dict:
+def one(name: str, config: Config, clips: dict, seed: int, minutes: float | None, runs: Path) -> dict:
     """Trains and scores one condition with one seed."""
     difficulty = clips.get("difficulty", "default")
     cache = runs / "cache"
@@ -103,13 +119,9 @@ def baselines(config: Config, runs: Path, seeds: list[int]) -> dict[str, list[di
     rows = {"raw features": [{"probes": scores(raw, fitted, held)}], "untrained": []}
     for seed in seeds:
         torch.manual_seed(seed)
-        model = MAViL(_model(config)).eval()
+        model = MAViL(config).eval()
         rows["untrained"].append({"probes": scores(tuple(features(model, batch) for batch in batches), fitted, held)})
     return rows
-
-
-def _model(config: Config) -> ModelConfig:
-    return config.model
 
 
 def _gain(part: dict) -> float:
@@ -153,6 +165,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="tiny")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each run")
+    parser.add_argument("--steps", type=int, help="of training, in place of minutes")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="numbers of the config, such as objective.alpha=0.2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the full condition; the others take the first")
     parser.add_argument("--only", nargs="+", default=[], help="conditions, or 'baselines'")
     parser.add_argument("--runs", type=Path, default=Path("runs/small-scale"))
@@ -160,7 +174,10 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the stored results and stop")
     arguments = parser.parse_args()
 
-    config = PRESETS[arguments.preset]()
+    config = changed(PRESETS[arguments.preset](), arguments.set)
+    if arguments.steps:
+        config = replace(config, train=replace(config.train, steps=arguments.steps))
+    minutes = None if arguments.steps else arguments.minutes
     stored = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"results": {}}
     if arguments.table:
         print(table(stored["results"]))
@@ -171,16 +188,16 @@ def main() -> None:
 
     def keep(rows: dict[str, list[dict]]) -> None:
         stored["results"] |= rows
-        stored["minutes"], stored["versions"], stored["machine"] = arguments.minutes, versions(), machine(torch.device("cpu"))
+        stored["minutes"], stored["versions"], stored["machine"] = minutes, versions(), machine(torch.device("cpu"))
         write_json(arguments.out, stored)
 
     if not arguments.only or "baselines" in arguments.only:
         keep(baselines(config, arguments.runs, arguments.seeds))
-    for name, (changed, clips) in wanted.items():
+    for name, (run_config, clips) in wanted.items():
         if arguments.only and name not in arguments.only:
             continue
         seeds = arguments.seeds if name in ("full", "shuffled pairs") else arguments.seeds[:1]
-        keep({name: [one(name, changed, clips, seed, arguments.minutes, arguments.runs) for seed in seeds]})
+        keep({name: [one(name, run_config, clips, seed, minutes, arguments.runs) for seed in seeds]})
     print(table(stored["results"]))
 
 

@@ -169,11 +169,11 @@ def test_in_shuffled_pairs_no_sound_has_its_own_picture():
     world = World(9, 1, CONFIG.model, CONFIG.train.augment, quiet=True)
     shuffled = ShuffledPairs(world, seed=3)
     assert len(shuffled) == 9 and shuffled.labels == {}
-    assert sorted(shuffled.partner) == list(range(9)) and all(i != p for i, p in enumerate(shuffled.partner))
-    sample, own, other = shuffled.sample(4, None), world.sample(4, None), world.sample(shuffled.partner[4], None)
+    assert sorted(shuffled.partners) == list(range(9)) and all(i != p for i, p in enumerate(shuffled.partners))
+    sample, own, other = shuffled.sample(4, None), world.sample(4, None), world.sample(shuffled.partners[4], None)
     assert torch.equal(sample.waveform, own.waveform) and torch.equal(sample.frames, other.frames)
     assert all(all(i != p for i, p in enumerate(derangement(n, seed))) for n in (2, 3, 10) for seed in range(20))
-    with pytest.raises(ValueError, match="two clips"):
+    with pytest.raises(ValueError, match="two or more"):
         derangement(1, 0)
 
 
@@ -201,15 +201,15 @@ def test_commands_probe_and_retrieve(tmp_path, capsys):
     card = json.loads(capsys.readouterr().out)
     assert {p["column"] for p in card["probes"]} == {"size"} and card["clips"] == {"fitted": 16, "held_out": 8}
     assert main(["retrieve", str(clips / "005.mp4"), "--data", str(clips), "--top", "2", "--json"]) == 0
-    lists = json.loads(capsys.readouterr().out)
-    assert [len(closest) for closest in lists.values()] == [2, 2]
+    found = json.loads(capsys.readouterr().out)
+    assert [len(found[way]) for way in ("audio_to_video", "video_to_audio")] == [2, 2]
     assert main(["retrieve", "--data", str(clips), "--by", "material"]) == 0
-    assert "median rank" in (told := capsys.readouterr().out) and "by material" in told
+    assert "median rank" in (told := capsys.readouterr().out) and "mAP" in told
     for arguments, sentence in (
         (["probe", "--checkpoint", str(tmp_path / "none")], "none"),
         (["probe", "--checkpoint", "tiny", "--data", str(clips), "--column", "colour"], "no column 'colour'"),
-        (["retrieve", "--data", str(clips), "--by", "colour"], "no column 'colour'"),
-        (["retrieve", str(clips / "005.mp4"), "--data", str(clips), "--top", "0"], "1 or more"),
+        (["retrieve", "--data", str(clips), "--by", "colour"], "no label 'colour'"),
+        (["retrieve", str(clips / "005.mp4"), "--data", str(clips), "--top", "0"], "one clip or more"),
     ):
         assert main(arguments) == 2
         assert sentence in capsys.readouterr().err
@@ -223,3 +223,19 @@ def test_av_mnist_is_probed_on_speakers_and_writers_never_fitted_on(shared_data,
     card = json.loads(capsys.readouterr().out)
     assert card["clips"] == {"fitted": 1500, "held_out": 1000}, "the train and the test split of the speaker protocol"
     assert card["probes"][1]["scores"][RAW]["value"] > 0.6, "digits are read from thumbnails"
+
+
+def test_a_run_on_shuffled_pairs_says_so_in_all_it_writes(tmp_path, capsys):
+    clips, run = tmp_path / "clips", tmp_path / "run"
+    assert main(["world", "--clips", "12", "--seed", "8", "--size", "32", "--out", str(clips)]) == 0
+    arguments = ["pretrain", "--data", str(clips), "--steps", "1", "--out", str(run), "--config.train.batch", "4"]
+    assert main([*arguments, "--shuffled-pairs"]) == 0
+    assert "control" in capsys.readouterr().err
+    assert json.loads((run / "config.json").read_text())["shuffled_pairs"] is True
+    assert json.loads((run / "summary.json").read_text())["shuffled_pairs"] is True
+    assert "another clip" in (run / "report.html").read_text()
+    plain = tmp_path / "plain"
+    assert main([*arguments[:6], str(plain), *arguments[7:]]) == 0
+    assert "another clip's picture" not in (plain / "report.html").read_text()
+    assert main([*arguments[:6], str(plain), *arguments[7:], "--resume", "--shuffled-pairs"]) == 2
+    assert "true pairs" in capsys.readouterr().err

@@ -46,18 +46,32 @@ def test_constant_embeddings_are_at_chance_in_everything():
         assert found[way]["median_rank"] == found["chance_median_rank"] == 20.5
         assert all(found[way][f"r{k}"] == pytest.approx(found[f"chance_r{k}"]) for k in (1, 5, 10))
     classes = by_class(constant, constant, ["a"] * 20 + ["b"] * 20)
-    assert classes["chance"] == 0.5
-    assert classes["audio_to_video"]["map"] == pytest.approx(0.5, abs=0.1)
-    assert classes["audio_to_video"]["precision_at_10"] == pytest.approx(0.5, abs=0.25)
+    assert classes["chance_precision_at_1"] == pytest.approx(19 / 39), "the class prior without the query itself"
+    for way in ("audio_to_video", "video_to_audio"):
+        assert all(classes[way][name] == pytest.approx(classes[f"chance_{name}"]) for name in ("precision_at_1", "precision_at_10", "map"))
+
+
+def test_rounding_is_no_knowledge():
+    """Embeddings that differ in their last bits only are equal: they rank nothing."""
+    x = torch.nn.functional.normalize(torch.ones(50, 8) + 1e-7 * torch.randn(50, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    assert retrieval(x, x)["audio_to_video"]["r1"] == pytest.approx(0.02)
+
+
+def test_embeddings_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        retrieval(torch.full((3, 2), torch.nan), torch.eye(3, 2))
 
 
 def test_retrieval_by_class_made_by_hand():
     video = torch.eye(4)
     audio = torch.eye(4)[[1, 0, 3, 2]]  # each sound finds the other clip's picture: of its class for the first two
-    found = by_class(audio, video, ["a", "a", "b", "c"])["audio_to_video"]
-    assert found["precision_at_1"] == 0.5
-    assert by_class(audio, video, ["a", "a", "b", "b"])["audio_to_video"]["precision_at_1"] == 1
+    found = by_class(audio, video, ["a", "a", "b", "b"])
+    assert found["audio_to_video"]["precision_at_1"] == found["audio_to_video"]["map"] == 1
+    found = by_class(audio, video, ["a", "b", "a", "b"])  # the only other of the class ties with one more: 1st or 2nd of them, or after all
+    assert found["audio_to_video"]["precision_at_1"] == 0 and found["queries"] == 4
     assert retrieval(audio, video)["audio_to_video"]["r1"] == 0
+    own = by_class(video, video, ["a", "a", "b", "b"])["audio_to_video"]  # only the own clip is near; it is left out, and three tie
+    assert own["precision_at_1"] == pytest.approx(1 / 3)
 
 
 def test_average_precision_equals_scikit_learns():
@@ -66,13 +80,18 @@ def test_average_precision_equals_scikit_learns():
     generator = torch.Generator().manual_seed(0)
     audio, video = (torch.nn.functional.normalize(torch.randn(30, 6, generator=generator), dim=1) for _ in range(2))
     values = [("x",) if i % 3 else ("x", "y") if i % 2 else ("y",) for i in range(30)]
-    wanted = [[bool(set(a) & set(b)) for b in values] for a in values]
-    expected = sum(average_precision_score(w, s) for w, s in zip(wanted, (audio @ video.T).tolist(), strict=True)) / 30
-    assert by_class(audio, video, values)["audio_to_video"]["map"] == pytest.approx(expected)
+    found = []
+    for i, scores in enumerate((audio @ video.T).tolist()):
+        others = [j for j in range(30) if j != i]
+        found.append(average_precision_score([bool(set(values[i]) & set(values[j])) for j in others], [scores[j] for j in others]))
+    assert by_class(audio, video, values)["audio_to_video"]["map"] == pytest.approx(sum(found) / 30, abs=1e-6)
 
 
 def test_clips_of_no_known_class_are_left_out():
     x = torch.eye(5)
-    assert by_class(x, x, ["a", "", "b", "a", ""])["clips"] == 3
-    with pytest.raises(ValueError, match="1 of 5 clips have a class"):
-        by_class(x, x, ["a", "", "", "", ""])
+    found = by_class(x, x, ["a", "", "b", "a", ""])
+    assert (found["clips"], found["queries"], found["left_out"]) == (3, 2, 2), "the only b is searched, but asks for nothing"
+    with pytest.raises(ValueError, match="No two of the 5 clips share a class"):
+        by_class(x, x, ["a", "", "b", "", ""])
+    with pytest.raises(ValueError, match="quantity"):
+        by_class(x, x, [0.1, 0.2, 0.3, 0.4, 0.5])

@@ -12,6 +12,8 @@ TINY = tiny()
 
 def tell(out: Path, summary: dict) -> None:
     """A run's verdict in the terminal."""
+    if summary["shuffled_pairs"]:
+        say("This is a control: it was trained on shuffled pairs, each sound with another clip's picture, and is measured on true ones.")
     for name in ("audio", "video"):
         ours, best = summary[name]["masked_mse"], summary[name]["best_trivial_mse"]
         gain = 100 * (1 - ours / best) if best else 0.0

@@ -1,43 +1,51 @@
-"""A control: each sound with the picture of another clip. What is learnt from such pairs needs no correspondence."""
+"""A control: clips whose sound comes with another clip's picture, so that nothing true can be learnt from their going together."""
 
 import torch
 from torch import Generator
 
 from mavil_edu.data.batch import Clips, Labels, Sample, Skipped
+from mavil_edu.data.loader import generator_for
 
 
 def derangement(n: int, seed: int) -> list[int]:
-    """A fixed order of n places in which none keeps its own. Raises ValueError for fewer than two."""
+    """An order of n things in which none stands in its own place; each such order is equally likely.
+
+    Raises ValueError for fewer than two. Some 2.7 orders are drawn until one has no thing in its place.
+    """
     if n < 2:
-        raise ValueError("Pairs can be shuffled among two clips or more.")
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
-    partner = [0] * n
-    for here, there in zip(order, order[1:] + order[:1], strict=True):
-        partner[here] = there
-    return partner
+        raise ValueError(f"Pairs cannot be shuffled among {n} clips; give two or more.")
+    generator, own = generator_for(seed, n), torch.arange(n)
+    while True:
+        order = torch.randperm(n, generator=generator)
+        if not bool((order == own).any()):
+            return order.tolist()
 
 
 class ShuffledPairs:
-    """Clips whose pictures are exchanged, once and for all: clip i has its own sound and another clip's picture.
+    """Clips with the sound of clip i and the picture of another, always the same one; see `mavil_edu.data.batch.Clips`.
 
-    It has no labels, since what is seen and what is heard are not of one kind. Raises ValueError for fewer than two clips.
+    A model that is trained on them meets the same sounds and the same pictures as one trained on the clips themselves; what the latter
+    knows beyond it, it owes to their belonging together. Each picture is used once. Pairs stay as they are over epochs, so they can be
+    learnt by heart. There are no labels, for a clip of two halves has none. Each sample takes two samples of the clips, so drawing takes
+    twice as long.
     """
 
-    def __init__(self, clips: Clips, seed: int = 0):
-        self.clips, self.labels = clips, Labels()
-        self.partner = derangement(len(clips), seed)
+    labels: Labels
+
+    def __init__(self, clips: Clips, seed: int):
+        self.clips, self.partners = clips, derangement(len(clips), seed)
+        self.labels = {}
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def name(self, index: int) -> str:
-        return f"sound of {self.clips.name(index)}, picture of {self.clips.name(self.partner[index])}"
+        return f"sound of {self.clips.name(index)}, picture of {self.clips.name(self.partners[index])}"
 
     def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
-        """Clip `index`; skipped where either of its two clips gives nothing."""
+        """The sound of clip `index` and its partner's picture, each window drawn for itself; skipped where either clip is."""
         heard = self.clips.sample(index, generator)
-        seen = self.clips.sample(self.partner[index], generator)
-        for part in (heard, seen):
-            if isinstance(part, Skipped):
-                return part
-        return heard._replace(frames=seen.frames, seen=seen.seen)
+        if isinstance(heard, Skipped):
+            return heard
+        seen = self.clips.sample(self.partners[index], generator)
+        return seen if isinstance(seen, Skipped) else heard._replace(frames=seen.frames, seen=seen.seen)

@@ -1,4 +1,4 @@
-"""Commands that ask what a model has learnt: probe, retrieve."""
+"""The command that asks embeddings for labels: probe."""
 
 import json as json_module
 from pathlib import Path
@@ -112,82 +112,3 @@ def probe(
         print(json_module.dumps(card, indent=1))
     else:
         print_table(card)
-
-
-def retrieve(
-    query: tyro.conf.Positional[Path | None] = None,
-    /,
-    checkpoint: str = "tiny",
-    data: str = WORLD,
-    top: int = 5,
-    by: str | None = None,
-    clips: int = 500,
-    json: tyro.conf.FlagCreatePairsOff[bool] = False,
-) -> None:
-    """Finds the pictures of a sound and the sounds of a picture; without a query, tells how often the right one is found.
-
-    Example: mavil-edu retrieve --checkpoint runs/demo --data world --by material
-    Example: mavil-edu retrieve holiday.mp4 --checkpoint runs/mine --data my_clips --top 3
-
-    Args:
-        query: a clip whose sound looks for pictures, and whose picture looks for sounds, among those of DATA.
-        checkpoint: a run's folder, a model's folder or a name on the Hub; "tiny" comes with the package.
-        data: the clips to search: a folder, AV-MNIST, or "world" for generated ones.
-        top: how many are listed for a query.
-        by: a column of the labels: also tell how often a clip of the same class is found.
-        clips: search at most so many.
-        json: print an object in place of text.
-    """
-
-    from mavil_edu import MAViL
-    from mavil_edu.evaluate import embed
-    from mavil_edu.retrieval import by_class, retrieval, similarities
-
-    model = MAViL.from_pretrained(checkpoint)
-    found = _open(data, clips, ASKED_SEED, model.config)
-    batch, kept, labels = _read(found, clips)
-    audio, video = embed(model, batch)
-    if query is None:
-        answer = retrieval(audio, video)
-        if by is not None:
-            if by not in labels:
-                raise ValueError(f"There is no column {by!r}; these clips have {', '.join(labels) or 'no labels'}.")
-            answer |= {"by_class": {"column": by} | by_class(audio, video, labels[by])}
-        print(json_module.dumps(answer, indent=1) if json else _told(answer))
-        return
-    if top < 1:
-        raise ValueError(f"--top is {top}; ask for 1 or more.")
-    asked = _read(_open(str(query), 1, 0, model.config), 1)[0]
-    query_audio, query_video = embed(model, asked)
-    ways = {
-        "sound to picture": similarities(query_audio, video)["audio_to_video"][0],
-        "picture to sound": similarities(audio, query_video)["video_to_audio"][0],
-    }
-    lists = {
-        way: [
-            {"clip": found.name(kept[i]), "similarity": round(float(scores[i]), 4)} for i in scores.argsort(descending=True)[:top].tolist()
-        ]
-        for way, scores in ways.items()
-    }
-    if json:
-        print(json_module.dumps(lists, indent=1, ensure_ascii=False))
-        return
-    for way, closest in lists.items():
-        print(f"{way}:")
-        for entry in closest:
-            print(f"  {entry['similarity']:6.3f}  {entry['clip']}")
-
-
-def _told(answer: dict) -> str:
-    """Retrieval in words."""
-    lines = []
-    for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")):
-        shares = ", ".join(f"R@{k} {100 * answer[way][f'r{k}']:.1f} % (chance {100 * answer[f'chance_r{k}']:.1f})" for k in (1, 5, 10))
-        lines.append(f"{label}, {answer['clips']} clips: {shares}, median rank {answer[way]['median_rank']:.0f}")
-        if by := answer.get("by_class"):
-            score = by[way]
-            lines.append(
-                f"  by {by['column']}: precision@1 {100 * score['precision_at_1']:.1f} %, @10 {100 * score['precision_at_10']:.1f} %, "
-                f"mAP {100 * score['map']:.1f} % (chance {100 * by['chance']:.1f})"
-            )
-    return "\n".join(lines)

@@ -1,0 +1,212 @@
+"""The command that searches across modalities: retrieve."""
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from mavil_edu.commands.common import say
+
+if TYPE_CHECKING:  # nothing heavy before the command runs
+    from rich.table import Table
+    from torch import Tensor
+
+    from mavil_edu.data.batch import Batch, Clips, Labels
+    from mavil_edu.data.source import Opened
+    from mavil_edu.mavil import MAViL
+
+WORLD = "world"  # as --data: generated clips
+WORLD_SEED = 8071  # of these clips: no training of this package uses it
+
+
+def _open(data: str, model: "MAViL", clips: int, split: str, listed: Path | None, classes: Path | None) -> "Opened":
+    """The clips to search, in one window each. Raises DataError where there are none."""
+    from mavil_edu.config import AugmentConfig
+    from mavil_edu.data.source import Opened, open_data
+    from mavil_edu.data.world import World
+
+    if data == WORLD:
+        if clips < 2:
+            raise ValueError(f"--clips is {clips}; there is nothing to choose from among fewer than 2.")
+        return Opened(World(clips, WORLD_SEED, model.config, AugmentConfig()), f"{WORLD} {WORLD_SEED}")
+    return open_data(Path(data), model.config, AugmentConfig(), split=split, listed=listed, classes=classes)
+
+
+def _run_trained_on(checkpoint: str, data: str) -> Path | None:
+    """The run's folder that a checkpoint lies in, if its `config.json` names `data` as what it was trained on; else None."""
+    run = Path(checkpoint).parent if Path(checkpoint).name == "model" else Path(checkpoint)
+    file = run / "config.json"
+    place = json_module.loads(file.read_text(encoding="utf-8")).get("data") if file.is_file() else None
+    return run if place and data != WORLD and Path(place).resolve() == Path(data).resolve() else None
+
+
+def _column(labels: "Labels", by: str, data: str) -> list:
+    if not labels:
+        raise ValueError(
+            f"Nothing is known of the clips in {data}, so none can be found --by {by}; label them by sub-folders or labels.csv."
+        )
+    if by not in labels:
+        raise ValueError(f"The clips in {data} have no label {by!r}; choose --by one of: {', '.join(labels)}.")
+    return labels[by]
+
+
+def _encoded(clip: str, model: "MAViL", names: list[str], clips: "Clips", numbers: list[int]) -> dict[str, "Tensor"]:
+    """The projections (e,) of a query clip by modality, one left out where the clip has none of it: a file, or one of the searched clips.
+
+    Raises ValueError (MediaError) where there is no such clip, or nothing in it.
+    """
+    import torch
+
+    from mavil_edu import media, video
+    from mavil_edu.data.batch import Batch, collate, to_inputs
+
+    config, kept = model.config, {"audio", "video"}
+    if Path(clip).exists() or clip not in names:
+        if not Path(clip).exists():
+            raise ValueError(
+                f"There is no file {clip}, and no clip of that name in the data; name a media file, or a clip such as {names[0]}."
+            )
+        found = media.read_clip(Path(clip), config.audio.seconds, config.video.seconds, config.video.frames)
+        start, stop = found.heard
+        if stop <= start or media.is_silent(found.waveform[start:stop]):
+            kept.remove("audio")
+            say(f"{clip} has no sound in its middle; it is searched for by its picture alone.")
+        if not bool(found.seen.any()):
+            kept.remove("video")
+            say(f"{clip} has no picture in its middle; it is searched for by its sound alone.")
+        if not kept:
+            raise ValueError(f"{clip} has neither sound nor picture in its middle; choose another clip.")
+        frames = video.fit(found.frames, config.video)
+        batch = Batch(found.waveform[None], torch.tensor([found.heard]), frames[None], found.seen[None])
+    else:
+        batch = collate([clips.sample(numbers[names.index(clip)], None)])
+    inputs = to_inputs(batch, config)
+    with torch.no_grad():
+        encoded = model.encode(inputs.audio, inputs.video)
+    both = {"audio": encoded.audio_projection[0], "video": encoded.video_projection[0]}
+    return {name: projection for name, projection in both.items() if name in kept}
+
+
+def _metrics_table(found: dict) -> "Table":
+    """Instances, or classes: a row each way, and chance."""
+    from rich.table import Table
+
+    from mavil_edu.retrieval import WAYS
+
+    titles = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "median_rank": "median rank"}
+    titles |= {f"precision_at_{k}": f"precision@{k}" for k in (1, 5, 10)} | {"map": "mAP"}
+    columns = [name for name in titles if name in found["audio_to_video"]]
+    rows = Table("", *(titles[name] for name in columns))
+    for way, label in (*WAYS.items(), ("chance", "chance")):
+        part = found.get(way) or {name: found[f"chance_{name}"] for name in columns}
+        rows.add_row(label, *(f"{part[n]:.1f}" if n == "median_rank" else f"{100 * part[n]:.1f} %" for n in columns))
+    return rows
+
+
+def _answers_table(way: str, answers: list[dict], by: str | None) -> "Table":
+    """The closest clips, one a row."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = Table("", way, "similarity", *([escape(by)] if by else []))
+    for place, answer in enumerate(answers, 1):
+        known = answer.get(by)
+        words = ", ".join(known) if isinstance(known, tuple) else "" if known is None else str(known)
+        rows.add_row(str(place), escape(answer["clip"]), f"{answer['similarity']:.3f}", *([escape(words)] if by else []))
+    return rows
+
+
+def _find(clip: str, model: "MAViL", opened: "Opened", batch: "Batch", numbers: list[int], top: int, by: str | None) -> dict[str, list]:
+    """The closest clips of a query both ways, each with its name, similarity, and label."""
+    from mavil_edu.evaluate import embed
+    from mavil_edu.retrieval import WAYS, closest
+
+    names = [opened.clips.name(i) for i in numbers]
+    query = _encoded(clip, model, names, opened.clips, numbers)
+    audio, video = embed(model, batch)
+    answers = {}
+    for way, given, gallery in zip(WAYS, ("audio", "video"), (video, audio), strict=True):
+        if given in query:
+            found = closest(query[given], gallery, top)
+            answers[way] = [{"clip": names[i], "similarity": similarity} for i, similarity in found]
+            for answer, (i, _) in zip(answers[way], found, strict=True):
+                if by is not None:
+                    value = opened.clips.labels[by][numbers[i]]
+                    answer[by] = value if value == value else None  # NaN is no JSON
+    return answers
+
+
+def retrieve(
+    clip: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CLIP")]] = None,
+    data: str = WORLD,
+    checkpoint: str = "tiny",
+    top: int = 5,
+    by: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None,
+    clips: int = 500,
+    split: Literal["train", "val", "test"] = "test",
+    list: Path | None = None,
+    classes: Path | None = None,
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Finds the pictures that go with a clip's sound, and the sounds that go with its picture; without CLIP, measures how well it can.
+
+    Example: mavil-edu retrieve --checkpoint runs/mine --data other_clips --by class
+    Example: mavil-edu retrieve holiday.mp4 --checkpoint runs/mine --data my_clips --top 5
+
+    Args:
+        clip: a media file, or the name of one of the clips in DATA, whose closest ones are listed.
+        data: clips to search: a folder, or what `mavil-edu avmnist` wrote; "world": clips generated for this, seed 8071.
+        checkpoint: a run's folder, a model's folder or a name on the Hub; by default the small model that comes with the package.
+        top: how many of the closest clips are listed.
+        by: a label of the clips: retrieval is also measured by it, or it is told of each clip that is listed.
+        clips: how many clips are generated.
+        split: of AV-MNIST, or of the list's clips where it tells of splits.
+        list: VGGSound's or AudioSet's CSV file: its clips in DATA are searched.
+        classes: the list's file of class names; by default the one beside it.
+        json: print an object.
+    """
+    from rich.console import Console
+
+    from mavil_edu.data.batch import evaluation_batch
+    from mavil_edu.data.folder import FolderClips
+    from mavil_edu.evaluate import embed
+    from mavil_edu.mavil import MAViL
+    from mavil_edu.retrieval import WAYS, by_class, retrieval
+
+    if top < 1:
+        raise ValueError(f"--top is {top}; ask for one clip or more.")
+    model = MAViL.from_pretrained(checkpoint)
+    opened = _open(data, model, clips, split, list, classes)
+    labels = [] if by is None else _column(opened.clips.labels, by, data)
+    batch, numbers, skipped = evaluation_batch(opened.clips)
+    left_out = len(opened.skipped) + len(skipped)
+    for note in opened.notes + ([f"{left_out} files cannot be used; mavil-edu inspect {data} tells why."] if left_out else []):
+        say(note)
+    whole = isinstance(opened.clips, FolderClips) and list is None  # no split keeps what was trained on apart
+    run = _run_trained_on(checkpoint, data) if whole or split == "train" else None
+    found: dict = {"checkpoint": checkpoint, "data": data, "searched": len(numbers), "left_out": left_out}
+    tables = []
+    if clip is not None:
+        answers = _find(clip, model, opened, batch, numbers, top, by)
+        found |= {"query": clip} | answers
+        tables = [(f"the closest to {clip} among {len(numbers)}", _answers_table(WAYS[way], answers[way], by)) for way in answers]
+    else:
+        if len(numbers) < 2:
+            raise ValueError(f"Only {len(numbers)} clip in {data} can be used; retrieval chooses among two or more.")
+        embeddings = embed(model, batch)
+        found |= {"trained_on_this_data": run is not None, "instances": retrieval(*embeddings)}
+        tables.append((f"a clip's own sound or picture among {len(numbers)}", _metrics_table(found["instances"])))
+        if by is not None:
+            part = by_class(*embeddings, [labels[i] for i in numbers])
+            found["by_class"] = {"label": by} | part
+            title = f"others of the same {by}: {part['queries']} queries among {part['clips']} clips of {part['classes']} classes"
+            tables.append((title, _metrics_table(part)))
+        if run is not None:
+            say(f"The model was trained on clips of {data}: these numbers flatter it; {run / 'summary.json'} has those of held-out clips.")
+    if json:
+        print(json_module.dumps(found, indent=1, ensure_ascii=False))
+        return
+    for title, table in tables:
+        say(title)
+        Console().print(table)
