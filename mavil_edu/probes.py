@@ -228,9 +228,12 @@ def probe(train: Tensor, train_values: list, test: Tensor, test_values: list, me
     cross-validation, on training clips alone. method "knn": 10 nearest by cosine; they vote, or their mean counts.
     Raises ProbeError where there is too little to fit or to ask.
     """
+    from threadpoolctl import threadpool_limits
+
     fitted, asked = known(train_values), known(test_values)
     if len(fitted) < 2 * FOLDS or len(asked) < 2:
         raise ProbeError(f"{len(fitted)} training and {len(asked)} test clips have a value; a probe needs {2 * FOLDS} and 2 or more.")
     train_values, test_values = [train_values[i] for i in fitted], [test_values[i] for i in asked]
     ask = {"class": _classes, "quantity": _quantity, "classes": _several}[kind_of(train_values + test_values)]
-    return ask(train[fitted].float(), train_values, test[asked].float(), test_values, method)
+    with threadpool_limits(1):  # such small products are 40 times slower where several threads wait for each other
+        return ask(train[fitted].float(), train_values, test[asked].float(), test_values, method)
