@@ -8,8 +8,7 @@ import torch
 
 from mavil_edu import MAViL, tiny
 from mavil_edu.cli import main
-from mavil_edu.data.batch import Sample, Skipped, evaluation_batch
-from mavil_edu.data.shuffled import ShuffledPairs, derangement
+from mavil_edu.data.batch import evaluation_batch
 from mavil_edu.data.world import World
 from mavil_edu.probes import ProbeError, effective_rank, embedding_std, features, probe, raw_features, untrained
 from mavil_edu.scorecard import CONTROL, OURS, RAW, UNTRAINED, probe_table, scorecard, table_rows
@@ -165,34 +164,6 @@ def test_columns_that_cannot_be_probed_are_left_out_and_told(worlds):
         probe_table(sets, *same, columns=["colour"])
 
 
-def test_in_shuffled_pairs_no_sound_has_its_own_picture():
-    world = World(9, 1, CONFIG.model, CONFIG.train.augment, quiet=True)
-    shuffled = ShuffledPairs(world, seed=3)
-    assert len(shuffled) == 9 and shuffled.labels == {}
-    assert sorted(shuffled.partners) == list(range(9)) and all(i != p for i, p in enumerate(shuffled.partners))
-    sample, own, other = shuffled.sample(4, None), world.sample(4, None), world.sample(shuffled.partners[4], None)
-    assert torch.equal(sample.waveform, own.waveform) and torch.equal(sample.frames, other.frames)
-    assert all(all(i != p for i, p in enumerate(derangement(n, seed))) for n in (2, 3, 10) for seed in range(20))
-    with pytest.raises(ValueError, match="two or more"):
-        derangement(1, 0)
-
-
-def test_a_clip_of_which_a_half_is_missing_is_skipped():
-    class Broken:
-        labels = {}
-
-        def __len__(self):
-            return 2
-
-        def name(self, index):
-            return str(index)
-
-        def sample(self, index, generator):
-            return Skipped("1", "broken") if index else Sample(torch.zeros(4), torch.tensor([0, 4]), torch.zeros(1), torch.ones(1))
-
-    assert ShuffledPairs(Broken(), 0).sample(0, None) == Skipped("1", "broken")
-
-
 def test_commands_probe_and_retrieve(tmp_path, capsys):
     clips = tmp_path / "clips"
     assert main(["world", "--clips", "24", "--seed", "8", "--size", "32", "--out", str(clips)]) == 0
@@ -223,19 +194,3 @@ def test_av_mnist_is_probed_on_speakers_and_writers_never_fitted_on(shared_data,
     card = json.loads(capsys.readouterr().out)
     assert card["clips"] == {"fitted": 1500, "held_out": 1000}, "the train and the test split of the speaker protocol"
     assert card["probes"][1]["scores"][RAW]["value"] > 0.6, "digits are read from thumbnails"
-
-
-def test_a_run_on_shuffled_pairs_says_so_in_all_it_writes(tmp_path, capsys):
-    clips, run = tmp_path / "clips", tmp_path / "run"
-    assert main(["world", "--clips", "12", "--seed", "8", "--size", "32", "--out", str(clips)]) == 0
-    arguments = ["pretrain", "--data", str(clips), "--steps", "1", "--out", str(run), "--config.train.batch", "4"]
-    assert main([*arguments, "--shuffled-pairs"]) == 0
-    assert "control" in capsys.readouterr().err
-    assert json.loads((run / "config.json").read_text())["shuffled_pairs"] is True
-    assert json.loads((run / "summary.json").read_text())["shuffled_pairs"] is True
-    assert "another clip" in (run / "report.html").read_text()
-    plain = tmp_path / "plain"
-    assert main([*arguments[:6], str(plain), *arguments[7:]]) == 0
-    assert "another clip's picture" not in (plain / "report.html").read_text()
-    assert main([*arguments[:6], str(plain), *arguments[7:], "--resume", "--shuffled-pairs"]) == 2
-    assert "true pairs" in capsys.readouterr().err

@@ -1,9 +1,29 @@
-"""Metrics on small matrices made by hand: a wrong metric poisons every conclusion."""
+"""Retrieval on small matrices made by hand and against naive loops: a wrong metric poisons every conclusion."""
 
+import itertools
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from made_clips import make_clip, pictures, tone
 
-from mavil_edu.retrieval import by_class, median_rank, recall_at, retrieval
+from mavil_edu import cli
+from mavil_edu.checkpoint import write_json
+from mavil_edu.retrieval import by_class, classes_of, closest, median_rank, ranked, recall_at, retrieval, similarities
+
+SAMPLES = Path(__file__).parent.parent / "data_samples"
+PRECISIONS = ("precision_at_1", "precision_at_5", "precision_at_10")
+
+
+def drawn(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+# Instances
 
 
 def test_recall_on_a_matrix_worked_out_by_hand():
@@ -11,11 +31,19 @@ def test_recall_on_a_matrix_worked_out_by_hand():
     assert recall_at(similarity, 1) == pytest.approx(1 / 3)
     assert recall_at(similarity, 2) == pytest.approx(2 / 3)
     assert recall_at(similarity, 3) == pytest.approx(1.0)
+    assert median_rank(similarity) == 2
 
 
 def test_equal_scores_give_chance_and_not_certainty():
     assert recall_at(torch.zeros(10, 10), 1) == pytest.approx(0.1)
     assert recall_at(torch.zeros(10, 10), 5) == pytest.approx(0.5)
+    assert median_rank(torch.zeros(10, 10)) == 5.5
+
+
+def test_the_median_rank_is_that_of_a_sorted_list():
+    similarity = drawn(40, 40)
+    ranks = [sorted(row.tolist(), reverse=True).index(float(row[i])) + 1 for i, row in enumerate(similarity)]
+    assert median_rank(similarity) == np.median(ranks)
 
 
 def test_the_two_ways_of_retrieval_are_not_mixed_up():
@@ -25,73 +53,245 @@ def test_the_two_ways_of_retrieval_are_not_mixed_up():
     assert found["audio_to_video"]["r1"] == pytest.approx(1.0)  # each sound's best picture is its own
     assert found["video_to_audio"]["r1"] == pytest.approx(2 / 3)  # picture 1 likes sound 0 best
     assert (found["chance_r1"], found["chance_r5"], found["clips"]) == (pytest.approx(1 / 3), 1.0, 3)
+    assert (found["chance_r10"], found["chance_median_rank"]) == (1.0, 2.0)
 
 
 def test_random_embeddings_retrieve_at_chance():
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.nn.functional.normalize(torch.randn(500, 16, generator=generator), dim=-1) for _ in range(2))
-    assert retrieval(x, y)["audio_to_video"]["r5"] == pytest.approx(0.01, abs=0.012)
-
-
-def test_the_median_rank_of_a_matrix_made_by_hand():
-    similarity = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.5, 0.1], [0.7, 0.6, 0.5]])  # ranks 1, 2, 3
-    assert median_rank(similarity) == 2
-    assert median_rank(torch.zeros(9, 9)) == 5, "equals share their places: chance"
-
-
-def test_constant_embeddings_are_at_chance_in_everything():
-    constant = torch.nn.functional.normalize(torch.ones(40, 8), dim=1)
-    found = retrieval(constant, constant)
+    found = retrieval(drawn(500, 16), drawn(500, 16, seed=1))
     for way in ("audio_to_video", "video_to_audio"):
-        assert found[way]["median_rank"] == found["chance_median_rank"] == 20.5
-        assert all(found[way][f"r{k}"] == pytest.approx(found[f"chance_r{k}"]) for k in (1, 5, 10))
-    classes = by_class(constant, constant, ["a"] * 20 + ["b"] * 20)
-    assert classes["chance_precision_at_1"] == pytest.approx(19 / 39), "the class prior without the query itself"
-    for way in ("audio_to_video", "video_to_audio"):
-        assert all(classes[way][name] == pytest.approx(classes[f"chance_{name}"]) for name in ("precision_at_1", "precision_at_10", "map"))
+        assert found[way]["r5"] == pytest.approx(found["chance_r5"], abs=0.012)
+        assert found[way]["r10"] == pytest.approx(found["chance_r10"], abs=0.018)
+        assert found[way]["median_rank"] == pytest.approx(found["chance_median_rank"], abs=30)
 
 
-def test_rounding_is_no_knowledge():
-    """Embeddings that differ in their last bits only are equal: they rank nothing."""
-    x = torch.nn.functional.normalize(torch.ones(50, 8) + 1e-7 * torch.randn(50, 8, generator=torch.Generator().manual_seed(0)), dim=1)
-    assert retrieval(x, x)["audio_to_video"]["r1"] == pytest.approx(0.02)
+@pytest.mark.parametrize("clips", [7, 64, 501])
+def test_a_collapsed_model_is_at_chance_in_everything_even_where_its_constant_is_rounded(clips):
+    """Products of equal vectors differ in the last bits by their place in memory; that must not rank them."""
+    constant = drawn(1, 48).expand(clips, -1)
+    noisy = constant * (1 + 1e-7 * drawn(clips, 48, seed=2))
+    values = [str(i % 3) for i in range(clips)]
+    for audio, video in ((constant, constant), (noisy, noisy.flip(0)), (noisy, noisy)):
+        found, classes = retrieval(audio, video), by_class(audio, video, values)
+        for way in ("audio_to_video", "video_to_audio"):
+            assert all(found[way][k] == pytest.approx(found[f"chance_{k}"]) for k in ("r1", "r5", "r10", "median_rank"))
+            assert all(classes[way][k] == pytest.approx(classes[f"chance_{k}"]) for k in (*PRECISIONS, "map"))
 
 
-def test_embeddings_that_are_no_numbers_are_refused():
+def test_similarity_is_the_cosine_whatever_the_lengths():
+    x, y = drawn(5, 8), drawn(6, 8, seed=1)
+    naive = [[float(a @ b / math.sqrt(a @ a) / math.sqrt(b @ b)) for b in y] for a in x]
+    assert torch.allclose(similarities(3 * x, 0.1 * y), torch.tensor(naive, dtype=torch.float64), atol=1e-6)
+    assert retrieval(3 * x, x) == retrieval(x, x)
+
+
+def test_embeddings_that_are_not_numbers_or_no_pairs_are_refused_and_not_scored():
+    broken = drawn(4, 8)
+    broken[2, 3] = math.nan
     with pytest.raises(ValueError, match="not finite"):
-        retrieval(torch.full((3, 2), torch.nan), torch.eye(3, 2))
+        retrieval(broken, drawn(4, 8))
+    with pytest.raises(ValueError, match="not finite"):
+        by_class(drawn(4, 8), broken, ["a", "a", "b", "b"])
+    with pytest.raises(ValueError, match="no pairs"):
+        retrieval(drawn(4, 8), drawn(5, 8))
+    with pytest.raises(ValueError, match="3 labels for 4 clips"):
+        by_class(drawn(4, 8), drawn(4, 8), ["a", "a", "b"])
 
 
-def test_retrieval_by_class_made_by_hand():
-    video = torch.eye(4)
-    audio = torch.eye(4)[[1, 0, 3, 2]]  # each sound finds the other clip's picture: of its class for the first two
-    found = by_class(audio, video, ["a", "a", "b", "b"])
-    assert found["audio_to_video"]["precision_at_1"] == found["audio_to_video"]["map"] == 1
-    found = by_class(audio, video, ["a", "b", "a", "b"])  # the only other of the class ties with one more: 1st or 2nd of them, or after all
-    assert found["audio_to_video"]["precision_at_1"] == 0 and found["queries"] == 4
-    assert retrieval(audio, video)["audio_to_video"]["r1"] == 0
-    own = by_class(video, video, ["a", "a", "b", "b"])["audio_to_video"]  # only the own clip is near; it is left out, and three tie
-    assert own["precision_at_1"] == pytest.approx(1 / 3)
+# By class
 
 
-def test_average_precision_equals_scikit_learns():
-    from sklearn.metrics import average_precision_score
-
-    generator = torch.Generator().manual_seed(0)
-    audio, video = (torch.nn.functional.normalize(torch.randn(30, 6, generator=generator), dim=1) for _ in range(2))
-    values = [("x",) if i % 3 else ("x", "y") if i % 2 else ("y",) for i in range(30)]
-    found = []
-    for i, scores in enumerate((audio @ video.T).tolist()):
-        others = [j for j in range(30) if j != i]
-        found.append(average_precision_score([bool(set(values[i]) & set(values[j])) for j in others], [scores[j] for j in others]))
-    assert by_class(audio, video, values)["audio_to_video"]["map"] == pytest.approx(sum(found) / 30, abs=1e-6)
+def naive_scores(order: list[int], relevant: list[bool]) -> dict:
+    """Precision and average precision of one order, by the definition."""
+    hits = [relevant[i] for i in order]
+    precision = {k: sum(hits[:k]) / min(k, len(hits)) for k in (1, 5, 10)}
+    return precision | {"ap": sum(sum(hits[: p + 1]) / (p + 1) for p, hit in enumerate(hits) if hit) / sum(hits)}
 
 
-def test_clips_of_no_known_class_are_left_out():
-    x = torch.eye(5)
-    found = by_class(x, x, ["a", "", "b", "a", ""])
-    assert (found["clips"], found["queries"], found["left_out"]) == (3, 2, 2), "the only b is searched, but asks for nothing"
-    with pytest.raises(ValueError, match="No two of the 5 clips share a class"):
-        by_class(x, x, ["a", "", "b", "", ""])
-    with pytest.raises(ValueError, match="quantity"):
-        by_class(x, x, [0.1, 0.2, 0.3, 0.4, 0.5])
+def test_average_precision_of_an_order_worked_out_by_hand():
+    found = ranked(torch.tensor([[0.9, 0.8, 0.7, 0.6]]), torch.tensor([[True, False, False, True]]))
+    assert found.average_precision.item() == pytest.approx((1 / 1 + 2 / 4) / 2)
+    assert found.precision[1].item() == 1 and found.precision[5].item() == 0.5
+
+
+@pytest.mark.parametrize("scores", [[0, 0, 0, 0, 0, 0], [2, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0], [3, 2, 2, 2, 2, 2], [5, 4, 3, 2, 1, 0]])
+def test_among_equals_the_scores_are_the_means_over_all_their_orders(scores):
+    for seed in range(4):
+        relevant = (drawn(1, 6, seed)[0] > 0).tolist()
+        relevant[seed] = True
+        orders = [o for o in itertools.permutations(range(6)) if all(scores[a] >= scores[b] for a, b in itertools.pairwise(o))]
+        naive = [naive_scores(order, relevant) for order in orders]
+        found = ranked(torch.tensor([scores]), torch.tensor([relevant]))
+        assert found.average_precision.item() == pytest.approx(np.mean([n["ap"] for n in naive]))
+        for k in (1, 5, 10):
+            assert found.precision[k].item() == pytest.approx(np.mean([n[k] for n in naive]))
+
+
+def test_by_class_equals_a_naive_double_loop_in_which_a_clip_never_finds_itself():
+    n = 300  # more than are ranked at once
+    audio, video = drawn(n, 6), drawn(n, 6, seed=1)
+    values = [str(int(v * 3)) for v in drawn(n, 1, seed=2)[:, 0]]
+    cosine = similarities(audio, video)
+    for way, similarity in (("audio_to_video", cosine.tolist()), ("video_to_audio", cosine.T.tolist())):
+        rows = []
+        for i in range(n):
+            others = [j for j in range(n) if j != i]
+            relevant = [values[j] == values[i] for j in others]
+            if any(relevant):
+                order = sorted(range(n - 1), key=lambda place, i=i, others=others: -similarity[i][others[place]])
+                rows.append(naive_scores(order, relevant))
+        found = by_class(audio, video, values)
+        assert found["queries"] == len(rows)
+        assert found[way]["map"] == pytest.approx(np.mean([r["ap"] for r in rows]), abs=1e-4)
+        for k in (1, 5, 10):
+            assert found[way][f"precision_at_{k}"] == pytest.approx(np.mean([r[k] for r in rows]), abs=1e-4)
+
+
+def test_finding_the_instance_alone_is_no_knowledge_of_its_class():
+    own = torch.eye(40)
+    values = [str(i % 4) for i in range(40)]
+    assert retrieval(own, own)["audio_to_video"]["r1"] == 1
+    found = by_class(own, own, values)
+    assert found["audio_to_video"]["precision_at_1"] == pytest.approx(found["chance_precision_at_1"])
+
+
+def test_embeddings_of_the_class_alone_are_perfect_by_class_and_no_better_than_their_class_by_instance():
+    values = [str(i % 4) for i in range(80)]
+    embeddings = torch.eye(4)[torch.arange(80) % 4]
+    found = by_class(embeddings, embeddings, values)
+    assert found["video_to_audio"] == pytest.approx({name: 1.0 for name in (*PRECISIONS, "map")})
+    assert retrieval(embeddings, embeddings)["audio_to_video"]["r1"] == pytest.approx(1 / 20)
+
+
+def test_chance_is_the_prior_of_the_class_and_what_noise_reaches():
+    values = ["common"] * 300 + ["rare"] * 100
+    found = by_class(drawn(400, 16), drawn(400, 16, seed=1), values)
+    prior = (300 * 299 + 100 * 99) / 400 / 399
+    assert all(found[f"chance_{name}"] == pytest.approx(prior) for name in PRECISIONS)
+    for way in ("audio_to_video", "video_to_audio"):
+        assert found[way]["precision_at_10"] == pytest.approx(prior, abs=0.03)
+        assert found[way]["map"] == pytest.approx(found["chance_map"], abs=0.02)
+
+
+def test_permuted_labels_give_chance():
+    classes = torch.arange(300) % 3
+    embeddings = torch.eye(3)[classes] + 0.1 * drawn(300, 3)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    told = by_class(embeddings, embeddings, [str(int(c)) for c in classes])
+    permuted = by_class(embeddings, embeddings, [str(int(c)) for c in classes[order]])
+    assert told["audio_to_video"]["map"] > 0.95
+    assert permuted["audio_to_video"]["map"] == pytest.approx(permuted["chance_map"], abs=0.02)
+
+
+def test_clips_of_unknown_class_are_left_out_and_a_class_of_one_asks_nothing_but_is_searched():
+    x, y = drawn(6, 4), drawn(6, 4, seed=1)
+    values = ["a", "", "a", "b", "", "a"]
+    found = by_class(x, y, values)
+    assert (found["clips"], found["queries"], found["classes"], found["left_out"]) == (4, 3, 2, 2)
+    assert found["chance_precision_at_1"] == pytest.approx(2 / 3)  # of the three others of an "a", two are "a"
+    known = [0, 2, 3, 5]
+    assert found == by_class(x[known], y[known], [values[i] for i in known]) | {"left_out": 2}
+
+
+def test_what_counts_as_a_class():
+    assert classes_of(["a", ("a", "b"), (), 3.0, math.nan, ""]) == [{"a"}, {"a", "b"}, set(), {3.0}, set(), set()]
+    with pytest.raises(ValueError, match=r"0\.5 is a quantity"):
+        classes_of([1.0, 0.5])
+    x = torch.eye(4)
+    assert by_class(x, x, [("a", "b"), ("b", "c"), ("d",), ("c",)])["queries"] == 3  # one class shared is enough
+    with pytest.raises(ValueError, match="No two of the 4 clips share a class"):
+        by_class(x, x, ["a", "b", "c", ""])
+
+
+def test_the_closest_are_listed_best_first_with_their_cosine():
+    gallery = torch.tensor([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0], [0.0, 3.0]])
+    assert closest(torch.tensor([1.0, 0.0]), gallery, 3) == [(2, 1.0), (1, pytest.approx(math.sqrt(0.5), abs=1e-6)), (0, 0.0)]
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> Path:
+    """Six of the sample clips with their labels."""
+    folder = tmp_path_factory.mktemp("few")
+    lines = (SAMPLES / "labels.csv").read_text().splitlines()[:7]
+    (folder / "labels.csv").write_text("".join(f"{line}\n" for line in lines))
+    for line in lines[1:]:
+        shutil.copy(SAMPLES / line.split(",")[0], folder)
+    return folder
+
+
+def told(capsys, *arguments: object) -> dict:
+    assert cli.main(["retrieve", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, *arguments: object) -> str:
+    assert cli.main(["retrieve", *map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+def test_the_shipped_model_retrieves_generated_clips_far_above_chance(capsys):
+    found = told(capsys, "--clips", 64, "--by", "material")
+    assert found["searched"] == 64 and found["trained_on_this_data"] is False
+    for way in ("audio_to_video", "video_to_audio"):
+        assert found["instances"][way]["r5"] > 3 * found["instances"]["chance_r5"]
+        assert found["instances"][way]["median_rank"] < 0.5 * found["instances"]["chance_median_rank"]
+        assert found["by_class"][way]["map"] > 2 * found["by_class"]["chance_map"]
+    assert found["by_class"]["label"] == "material"
+
+
+def test_a_query_finds_its_own_clip_by_file_and_by_name_with_one_answer(capsys, few):
+    by_file = told(capsys, few / "003.mp4", "--data", few, "--top", 3, "--by", "material")
+    by_name = told(capsys, "003.mp4", "--data", few, "--top", 3, "--by", "material")
+    assert by_file["audio_to_video"] == by_name["audio_to_video"] and by_file["video_to_audio"] == by_name["video_to_audio"]
+    for way in ("audio_to_video", "video_to_audio"):
+        answers = by_file[way]
+        assert len(answers) == 3 and answers[0]["clip"] == "003.mp4" and answers[0]["material"] == "metal"
+        assert answers == sorted(answers, key=lambda a: -a["similarity"])
+    own = {by_file[way][0]["similarity"] for way in ("audio_to_video", "video_to_audio")}
+    assert len(own) == 1  # its sound is as close to its picture as its picture to its sound
+    assert own.pop() < 0.99  # and a sound is not compared with sounds
+
+
+def test_a_query_without_sound_is_searched_with_by_its_picture_alone(capsys, few, tmp_path):
+    mute = make_clip(tmp_path / "mute.mp4", images=pictures(60))
+    blind = make_clip(tmp_path / "blind.m4a", sound=tone(2.6))
+    assert cli.main(["retrieve", str(mute), "--data", str(few)]) == 0
+    shown = capsys.readouterr()
+    assert "picture to sound" in shown.out and "sound to picture" not in shown.out and "no sound" in shown.err
+    found = told(capsys, blind, "--data", few, "--top", 99)
+    assert len(found["audio_to_video"]) == 6 and "video_to_audio" not in found
+
+
+def test_the_terminal_shows_what_the_object_holds(capsys, few):
+    found = told(capsys, "--data", few, "--by", "event")
+    assert cli.main(["retrieve", "--data", str(few), "--by", "event"]) == 0
+    out = capsys.readouterr().out
+    for number in (found["instances"]["audio_to_video"]["r1"], found["by_class"]["video_to_audio"]["map"], found["by_class"]["chance_map"]):
+        assert f"{100 * number:.1f} %" in out
+
+
+def test_clips_that_the_run_was_trained_on_are_told_as_such(capsys, few, tmp_path):
+    from mavil_edu import MAViL
+
+    MAViL.from_pretrained("tiny").save_pretrained(tmp_path / "run" / "model")
+    write_json(tmp_path / "run" / "config.json", {"data": str(few)})
+    for checkpoint in (tmp_path / "run", tmp_path / "run" / "model"):
+        assert told(capsys, "--checkpoint", checkpoint, "--data", few)["trained_on_this_data"] is True
+    assert cli.main(["retrieve", "--checkpoint", str(tmp_path / "run"), "--data", str(few)]) == 0
+    assert "flatter" in capsys.readouterr().err
+
+
+def test_what_cannot_be_retrieved_is_refused_with_the_remedy(capsys, few, tmp_path):
+    assert "choose --by one of: material" in refused(capsys, "--data", few, "--by", "colour")
+    assert "is a quantity" in refused(capsys, "--data", few, "--by", "size")
+    assert "label them by sub-folders" in refused(capsys, "--data", few / "000.mp4", "--by", "material")
+    assert "two or more" in refused(capsys, "--data", few / "000.mp4")
+    assert "fewer than 2" in refused(capsys, "--clips", 1)
+    assert "--top is 0" in refused(capsys, "--top", 0)
+    assert "holds no model" in refused(capsys, "--checkpoint", tmp_path)
+    assert "There is no folder" in refused(capsys, "--data", tmp_path / "nowhere")
+    assert "such as 000.mp4" in refused(capsys, "nothing.mp4", "--data", few)
+    (tmp_path / "bad.mp4").write_bytes(b"no film")
+    assert "bad.mp4" in refused(capsys, tmp_path / "bad.mp4", "--data", few)

@@ -59,29 +59,32 @@ def _encoded(clip: str, model: "MAViL", names: list[str], clips: "Clips", number
     import torch
 
     from mavil_edu import media, video
-    from mavil_edu.data.batch import Batch, collate, to_inputs
+    from mavil_edu.config import AugmentConfig
+    from mavil_edu.data.batch import Sample, collate, to_inputs
+    from mavil_edu.data.folder import FolderClips
 
-    config, kept = model.config, {"audio", "video"}
-    if Path(clip).exists() or clip not in names:
-        if not Path(clip).exists():
+    config, kept, path = model.config, {"audio", "video"}, Path(clip)
+    if not path.exists():
+        if clip not in names:
             raise ValueError(
-                f"There is no file {clip}, and no clip of that name in the data; name a media file, or a clip such as {names[0]}."
+                f"There is no file {clip}, nor a clip of that name in the data; name a media file, or a clip such as {names[0]}."
             )
-        found = media.read_clip(Path(clip), config.audio.seconds, config.video.seconds, config.video.frames)
+        sample = clips.sample(numbers[names.index(clip)], None)
+    else:
+        sample = FolderClips([path], config, AugmentConfig()).sample(0, None)  # as the searched clips are read
+    if not isinstance(sample, Sample):  # not both; one will do
+        found = media.read_clip(path, config.audio.seconds, config.video.seconds, config.video.frames)
         start, stop = found.heard
         if stop <= start or media.is_silent(found.waveform[start:stop]):
             kept.remove("audio")
-            say(f"{clip} has no sound in its middle; it is searched for by its picture alone.")
+            say(f"{clip} has no sound in its middle; its picture alone is searched with.")
         if not bool(found.seen.any()):
             kept.remove("video")
-            say(f"{clip} has no picture in its middle; it is searched for by its sound alone.")
+            say(f"{clip} has no picture in its middle; its sound alone is searched with.")
         if not kept:
             raise ValueError(f"{clip} has neither sound nor picture in its middle; choose another clip.")
-        frames = video.fit(found.frames, config.video)
-        batch = Batch(found.waveform[None], torch.tensor([found.heard]), frames[None], found.seen[None])
-    else:
-        batch = collate([clips.sample(numbers[names.index(clip)], None)])
-    inputs = to_inputs(batch, config)
+        sample = Sample(found.waveform, torch.tensor(found.heard), video.fit(found.frames, config.video), found.seen)
+    inputs = to_inputs(collate([sample]), config)
     with torch.no_grad():
         encoded = model.encode(inputs.audio, inputs.video)
     both = {"audio": encoded.audio_projection[0], "video": encoded.video_projection[0]}
