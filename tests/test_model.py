@@ -1,6 +1,7 @@
 """What the model claims, part by part."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mavil_edu import Masks, MAViL, draw_masks, paper, tiny
 from mavil_edu.config import AudioConfig, ObjectiveConfig, TransformerConfig, VideoConfig
 from mavil_edu.encoder import Encoder
-from mavil_edu.mavil import stage_one_losses
+from mavil_edu.mavil import draw_second_masks, stage_one_losses
 from mavil_edu.patches import input_shape, kernel_to_linear, patchify, unpatchify
 from mavil_edu.positions import sincos_positions
 from mavil_edu.transformer import multiply_adds
@@ -230,10 +231,38 @@ def test_the_second_view_is_each_modality_under_its_own_mask():
 
 def test_without_a_second_view_there_is_no_intra_modal_term_and_the_rest_is_unchanged():
     model, (audio, video), masks = model_of(), batch_of(3), masks_of(3)
-    both, one = losses_of(model, audio, video, masks, masks_of(3, 7)), losses_of(model, audio, video, masks, None)
+    first_view = replace(SMALL.objective, inter_views=1)
+    both = losses_of(model, audio, video, masks, masks_of(3, 7), first_view)
+    one = losses_of(model, audio, video, masks, None, first_view)
     assert one.intra is None
     assert torch.equal(both.audio, one.audio)
     assert torch.equal(both.inter, one.inter)
+
+
+def test_contrast_between_modalities_on_both_views_is_the_mean_of_each_alone():
+    model, (audio, video), first, second = model_of(), batch_of(3), masks_of(3), masks_of(3, 7)
+    inter_views = replace(SMALL.objective, inter_views=2)
+    both = losses_of(model, audio, video, first, second, inter_views).inter
+    alone = [losses_of(model, audio, video, masks, None, inter_views).inter for masks in (first, second)]
+    assert not torch.isclose(*alone)
+    assert torch.allclose(both, sum(alone) / 2, atol=1e-6)
+
+
+def test_the_second_view_hides_its_own_share_and_is_left_out_without_contrast_within_modalities():
+    objective = replace(SMALL.objective, audio_ratio=0.8, video_ratio=0.75, second_ratio=0.5)
+    masks = draw_second_masks(4, MODEL, objective, torch.Generator().manual_seed(0))
+    assert [int(mask.sum()) for mask in masks] == [4 * MODEL.audio.tokens // 2, 4 * MODEL.video.tokens // 2]
+    masks = draw_second_masks(4, MODEL, replace(objective, second_ratio=None))
+    assert [int(mask[0].sum()) for mask in masks] == [round(0.8 * MODEL.audio.tokens), round(0.75 * MODEL.video.tokens)]
+    assert draw_second_masks(4, MODEL, replace(objective, beta=0.0, inter_views=1)) is None
+
+
+def test_contrast_alone_weighs_no_reconstruction():
+    model, (audio, video) = model_of(), batch_of(3)
+    objective = replace(SMALL.objective, reconstruction=0.0, alpha=0.3, beta=0.2)
+    losses = losses_of(model, audio, video, masks_of(3), masks_of(3, 7), objective)
+    assert losses.audio > 0, "it is still measured"
+    assert torch.allclose(losses.total, 0.3 * losses.inter + 0.2 * losses.intra)
 
 
 def test_encode_takes_either_modality_alone_and_its_unimodal_part_does_not_change():
