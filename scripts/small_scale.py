@@ -1,18 +1,22 @@
 """What `tiny` learns in minutes on two CPU cores, beside every control: the numbers of docs/small-scale.md.
 
-    python scripts/small_scale.py                                   # everything, about 90 minutes on two quiet cores
-    python scripts/small_scale.py --only full --seeds 0 --minutes 5  # a part; its rows are replaced in the file, the others stay
-    python scripts/small_scale.py --only full --seeds 0 --steps 3800 --set objective.alpha=0.2 --out trial.json   # one trial
+    python scripts/small_scale.py                                   # everything: 12 runs of ten minutes, one after the other
+    python scripts/small_scale.py --jobs 2 --threads 1               # two at a time: the same runs, for steps are counted and not minutes
+    python scripts/small_scale.py --only full --seeds 0              # a part
+    python scripts/small_scale.py --only full --seeds 0 --steps 2500 --set objective.alpha=0.2 --out trial.json   # one trial
 
-Each condition trains the preset for the same minutes on generated clips and is scored on 500 others; probes are fitted on 2,000
-more. Results go to docs/small-scale.json, whose rows `--table` prints as Markdown: mean ± standard deviation over seeds.
+Each condition trains the preset for the same steps on generated clips and is scored on 500 others; probes are fitted on 2,000
+more. A run that is already there, of the same config, is not run again. Results go to docs/small-scale.json, whose rows `--table`
+prints as Markdown: mean ± standard deviation over seeds.
 """
 
 import argparse
 import json
 import shutil
 import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -23,7 +27,7 @@ from mavil_edu.config import Config, from_dict, to_dict
 from mavil_edu.data.batch import Batch, Clips, evaluation_batch
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data
-from mavil_edu.data.world import World
+from mavil_edu.data.world import VERSION, World
 from mavil_edu.probes import features, probe, raw_features
 from mavil_edu.run import machine, pretrain, versions
 from mavil_edu.scorecard import collapse
@@ -85,22 +89,23 @@ def scores(sets: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]], fitted
 
 
 def one(name: str, config: Config, clips: dict, seed: int, minutes: float | None, runs: Path) -> dict:
-    """Trains and scores one condition with one seed."""
-    difficulty = clips.get("difficulty", "default")
-    cache = runs / "cache"
-    training, held, fitted = (
-        world(count, world_seed, config, cache, difficulty)
-        for count, world_seed in ((CLIPS, TRAINING), (HELD_OUT_CLIPS, HELD_OUT), (PROBE_CLIPS, PROBE))
-    )
-    shown = ShuffledPairs(training, seed) if clips.get("shuffled") else training
+    """Trains and scores one condition with one seed, or reads what an earlier call found with the same config."""
     run = runs / f"{name.replace(' ', '-')}-{seed}"
+    asked = {"config": to_dict(config), "clips": [CLIPS, HELD_OUT_CLIPS, PROBE_CLIPS], "world": VERSION, "minutes": minutes}
+    stored = run / "row.json"
+    if stored.exists() and (found := json.loads(stored.read_text()))["asked"] == asked:
+        return found["row"]
+    difficulty = clips.get("difficulty", "default")
+    training, held, fitted = worlds(config, runs, difficulty)
+    shown = ShuffledPairs(training, seed) if clips.get("shuffled") else training
     shutil.rmtree(run, ignore_errors=True)
     data = Data(shown, held, held_out=True, skipped=[])
     summary = pretrain(data, config, run, seed=seed, minutes=minutes, workers=0, resume=False, origin={"data": f"{CLIPS} generated clips"})
     model = MAViL.from_pretrained(run)
     batches = [evaluation_batch(part)[0] for part in (fitted, held)]
     ours = tuple(features(model, batch) for batch in batches)
-    return {
+    row = {
+        "seed": seed,
         "steps": summary["steps"],
         "seconds": summary["seconds"],
         "audio": summary["audio"],
@@ -109,11 +114,20 @@ def one(name: str, config: Config, clips: dict, seed: int, minutes: float | None
         "probes": scores(ours, fitted, held),
         "collapse": collapse(ours[1]),
     }
+    write_json(stored, {"asked": asked, "row": row})
+    return row
+
+
+def worlds(config: Config, runs: Path, difficulty: str) -> list[World]:
+    """The clips trained on, the held-out ones, and those that probes are fitted on; rendered once, kept in a file."""
+    cache = runs.parent / "cache"
+    parts = ((CLIPS, TRAINING), (HELD_OUT_CLIPS, HELD_OUT), (PROBE_CLIPS, PROBE))
+    return [world(count, seed, config, cache, difficulty) for count, seed in parts]
 
 
 def baselines(config: Config, runs: Path, seeds: list[int]) -> dict[str, list[dict]]:
     """The same probes on raw features and on encoders that were never trained."""
-    held, fitted = (world(n, seed, config, runs / "cache", "default") for n, seed in ((HELD_OUT_CLIPS, HELD_OUT), (PROBE_CLIPS, PROBE)))
+    _, held, fitted = worlds(config, runs, "default")
     batches: list[Batch] = [evaluation_batch(part)[0] for part in (fitted, held)]
     raw = tuple(raw_features(batch, config.model) for batch in batches)
     rows = {"raw features": [{"probes": scores(raw, fitted, held)}], "untrained": []}
@@ -161,43 +175,59 @@ def table(results: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def arguments_of(command_line: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="tiny")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each run")
-    parser.add_argument("--steps", type=int, help="of training, in place of minutes")
+    parser.add_argument("--steps", type=int, help="of training, for each run; by default the preset's")
+    parser.add_argument("--minutes", type=float, help="of training, in place of steps")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="numbers of the config, such as objective.alpha=0.2")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the full condition; the others take the first")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[], help="conditions, or 'baselines'")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--threads", type=int, help="of each run; by default as many as torch takes")
     parser.add_argument("--runs", type=Path, default=Path("runs/small-scale"))
     parser.add_argument("--out", type=Path, default=Path("docs/small-scale.json"))
     parser.add_argument("--table", action="store_true", help="print the stored results and stop")
-    arguments = parser.parse_args()
+    found = parser.parse_args(command_line)
+    found.config = changed(PRESETS[found.preset](), found.set)
+    if found.steps:
+        found.config = replace(found.config, train=replace(found.config.train, steps=found.steps))
+    if unknown := set(found.only) - set(conditions(found.config)) - {"baselines"}:
+        parser.error(f"no such condition: {', '.join(sorted(unknown))}; choose from {', '.join([*conditions(found.config), 'baselines'])}")
+    return found
 
-    config = changed(PRESETS[arguments.preset](), arguments.set)
-    if arguments.steps:
-        config = replace(config, train=replace(config.train, steps=arguments.steps))
-    minutes = None if arguments.steps else arguments.minutes
-    stored = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"results": {}}
-    if arguments.table:
+
+def main() -> None:
+    asked = arguments_of()
+    stored = json.loads(asked.out.read_text()) if asked.out.exists() else {"results": {}}
+    if asked.table:
         print(table(stored["results"]))
         return
-    wanted = conditions(config)
-    if unknown := set(arguments.only) - set(wanted) - {"baselines"}:
-        parser.error(f"no such condition: {', '.join(sorted(unknown))}; choose from {', '.join([*wanted, 'baselines'])}")
+    wanted = {name: part for name, part in conditions(asked.config).items() if not asked.only or name in asked.only}
+    order = [*conditions(asked.config), "raw features", "untrained"]
+    stored |= {"versions": versions(), "machine": machine(torch.device("cpu")), "steps": asked.config.train.steps, "minutes": asked.minutes}
 
     def keep(rows: dict[str, list[dict]]) -> None:
-        stored["results"] |= rows
-        stored["minutes"], stored["versions"], stored["machine"] = minutes, versions(), machine(torch.device("cpu"))
-        write_json(arguments.out, stored)
+        results = stored["results"] | rows
+        stored["results"] = {name: results[name] for name in order if name in results}
+        write_json(asked.out, stored)
 
-    if not arguments.only or "baselines" in arguments.only:
-        keep(baselines(config, arguments.runs, arguments.seeds))
-    for name, (run_config, clips) in wanted.items():
-        if arguments.only and name not in arguments.only:
-            continue
-        seeds = arguments.seeds if name in ("full", "shuffled pairs") else arguments.seeds[:1]
-        keep({name: [one(name, run_config, clips, seed, minutes, arguments.runs) for seed in seeds]})
+    if not asked.only or "baselines" in asked.only:
+        keep(baselines(asked.config, asked.runs, asked.seeds))
+    for difficulty in {clips.get("difficulty", "default") for _, clips in wanted.values()}:
+        worlds(asked.config, asked.runs, difficulty)  # before several runs ask for them at once
+    rows: dict[str, list[dict]] = {name: [] for name in wanted}
+    start = (asked.threads,) if asked.threads else (torch.get_num_threads(),)
+    with ProcessPoolExecutor(asked.jobs, get_context("spawn"), torch.set_num_threads, start) as pool:
+        pending = {
+            pool.submit(one, name, *wanted[name], seed, asked.minutes, asked.runs): name
+            for seed in asked.seeds  # all conditions of a seed before the next
+            for name in wanted
+        }
+        for done in as_completed(pending):
+            rows[pending[done]].append(done.result())
+            rows[pending[done]].sort(key=lambda row: row["seed"])
+            keep({pending[done]: rows[pending[done]]})
     print(table(stored["results"]))
 
 
