@@ -86,7 +86,7 @@ def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig,
     return draw_masks(rows, model, _second(objective), generator) if objective.beta else None
 
 
-def left_out(model: ModelConfig, objective: ObjectiveConfig) -> list[str]:
+def terms_left_out(model: ModelConfig, objective: ObjectiveConfig) -> list[str]:
     """The terms of stage 1 that its masks leave no tokens for, a sentence each; a term of weight 0 is not named."""
 
     def visible(view: ObjectiveConfig) -> tuple[bool, bool]:
@@ -153,7 +153,8 @@ class MAViL(nn.Module):
         """Encodes complete clips, nothing hidden; either modality may be left out.
 
         audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). maps: a dict that is filled with the attention
-        maps, "audio_encoder.0" to "fusion.1" (with bottlenecks "fusion.audio.0" to "fusion.video.1"). Raises ValueError where both are left out.
+        maps, "audio_encoder.0" to "fusion.1" (with bottlenecks "fusion.audio.0" to "fusion.video.1").
+        Raises ValueError where both are left out.
         """
         if audio is None and video is None:
             raise ValueError("There is nothing to encode: give audio, video, or both.")

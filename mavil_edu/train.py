@@ -189,7 +189,8 @@ def steps_for(minutes: float, config: Config, clips: Clips, seed: int, workers: 
     ends = []
     stream = training_steps(clips, config.train.batch, seed, workers=workers)
     for step, data in zip(range(TIMED_STEPS), stream, strict=False):
-        losses, _ = update(fabric, model, optimiser, data, config, seed, step)
+        along = step * config.train.steps // TIMED_STEPS  # steps all along the run: with a ratio schedule they differ in length
+        losses, _ = update(fabric, model, optimiser, data, config, seed, along)
         float(losses.total)  # waits for a device that computes on its own
         ends.append(time.perf_counter())
     each = median(later - earlier for earlier, later in pairwise(ends))  # the time between two steps' ends: the loader's is in it
@@ -265,6 +266,9 @@ def train(
 
                 progress.seconds = time.perf_counter() - started
                 row = _row(progress.step, losses, trivial, lr=rate, gradient_norm=float(norm), seconds=round(progress.seconds, 3))
+                if config.objective.ratio_start is not None:
+                    now = objective_at(progress.step, config)
+                    row |= {"audio_ratio": now.audio_ratio, "video_ratio": now.video_ratio}
                 log(row)
                 progress.step += 1
                 progress.drawn = data.drawn
