@@ -342,7 +342,7 @@ def masking(
     rows = [("sound", name, masks) for name, masks in audio_masks.items()] + [("picture", name, m) for name, m in video_masks.items()]
     ratios = list(rows[0][2])
     (bins, height, width), limits, counts = (spectrogram.shape[1], *frames.shape[1:3]), _limits(spectrogram), []
-    cell = 3.9  # inches across
+    cell = 3.1  # inches across
     tall = cell / len(frames) * height / width  # a strip of square pixels fills its cell
     heights = [1.0 if side == "sound" else tall for side, _, _ in rows]
     figure, axes = _axes(
@@ -361,7 +361,7 @@ def masking(
                 _draw_masked_strip(ax, frames, repeat(mask, "(t h w) -> t (h ph) (w pw)", t=t, h=h, w=w, ph=height // h, pw=width // w))
             hidden = int(mask.sum())
             counts.append((side, name, ratio, hidden, len(mask)))
-            ax.set_title(f"{side}, {name}, ratio {ratio:g}: {hidden} of {len(mask)} hidden", fontsize=9, color=INK, loc="left")
+            ax.set_title(f"{name}, {ratio:g}: {hidden} of {len(mask)} hidden", fontsize=9, color=INK, loc="left")
     parts = [
         f"{name} " + ", ".join(f"{hidden} of {tokens} at {ratio:g}" for s, n, ratio, hidden, tokens in counts if (s, n) == (side, name))
         for side, name, _ in rows

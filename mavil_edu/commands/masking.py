@@ -7,7 +7,7 @@ from mavil_edu.config import PRESETS
 
 
 def masks(
-    out: Path, clip: Path | None = None, preset: Preset = "paper", ratios: tuple[float, ...] = (0.5, 0.8, 0.9), seed: int = 0
+    out: Path, clip: Path | None = None, preset: Preset = "paper", ratios: tuple[float, ...] = (0.5, 0.8, 0.9), seed: int = 1
 ) -> None:
     """Draws what each masking strategy hides of a clip, at some ratios: one picture.
 
