@@ -46,11 +46,13 @@ class BottleneckFusion(nn.Module):
         self.audio = Transformer(config)
         self.video = Transformer(config)
 
-    def forward(self, audio: Tokens | None, video: Tokens | None, maps: dict | None = None) -> tuple[Tokens | None, Tokens | None]:
+    def forward(
+        self, audio: Tokens | None, video: Tokens | None, maps: dict | None = None, layers: dict | None = None
+    ) -> tuple[Tokens | None, Tokens | None]:
         """Fuses the tokens of both modalities; where one is None, the other passes alone, with bottlenecks that only it writes.
 
-        maps: a dict that is filled with the attention maps, layer i's as "fusion.audio.i" and "fusion.video.i", each over
-        [class, tokens, bottlenecks].
+        maps, layers: dicts that are filled with the attention maps and with the tokens after each layer, layer i's as
+        "fusion.audio.i" and "fusion.video.i", each over [class, tokens, bottlenecks] (before these are averaged).
         """
         streams = {name: tokens for name, tokens in (("audio", audio), ("video", video)) if tokens is not None}
         rows = len(next(iter(streams.values())).class_token)
@@ -59,7 +61,10 @@ class BottleneckFusion(nn.Module):
             written = []
             for name, tokens in streams.items():
                 x, shapes = pack([*tokens, shared], "b * d")
-                *own, bottlenecks = unpack(getattr(self, name).blocks[i](x, maps, f"fusion.{name}.{i}"), shapes, "b * d")
+                x = getattr(self, name).blocks[i](x, maps, f"fusion.{name}.{i}")
+                if layers is not None:
+                    layers[f"fusion.{name}.{i}"] = x
+                *own, bottlenecks = unpack(x, shapes, "b * d")
                 streams[name] = Tokens(*own)
                 written.append(bottlenecks)
             shared = self.exchange(written)
@@ -78,7 +83,9 @@ class BottleneckFusion(nn.Module):
 class NoFusion(nn.Module):
     """Tokens pass unchanged: two masked autoencoders side by side, for comparison [O]."""
 
-    def forward(self, audio: Tokens | None, video: Tokens | None, maps: dict | None = None) -> tuple[Tokens | None, Tokens | None]:
+    def forward(
+        self, audio: Tokens | None, video: Tokens | None, maps: dict | None = None, layers: dict | None = None
+    ) -> tuple[Tokens | None, Tokens | None]:
         return audio, video
 
     def multiply_adds(self, audio: int, video: int) -> int:

@@ -172,7 +172,7 @@ def scheduled_ratio(step: int, steps: int, start: float | None, end: float, sche
     done = min(step / (steps - 1), 1.0) if steps > 1 else 1.0
     if schedule == "cosine":
         done = (1 - math.cos(math.pi * done)) / 2
-    return start * (1 - done) + end * done
+    return min(max(start + (end - start) * done, min(start, end)), max(start, end)) if done < 1 else end
 
 
 def check_mask(mask: Tensor, rows: int, tokens: int) -> None:
