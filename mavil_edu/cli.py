@@ -11,7 +11,7 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, datasets, probing, retrieval, shards, training
+from mavil_edu.commands import benchmark, clips, datasets, masking, probing, retrieval, shards, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -47,6 +47,7 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "subset": _deferred(datasets.subset),
         "pretrain": partial(_deferred(training.pretrain), config=_preset_in(arguments)),
         "reconstruct": _deferred(training.reconstruct),
+        "masks": _deferred(masking.masks),
         "probe": _deferred(probing.probe),
         "retrieve": _deferred(retrieval.retrieve),
         "shards": _deferred(shards.shards),

@@ -8,7 +8,12 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+AudioMasking = Literal["random", "time", "frequency", "time+frequency"]
+VideoMasking = Literal["random", "tube", "frame", "block"]
+FusionKind = Literal["joint", "bottleneck", "none"]
+RatioSchedule = Literal["linear", "cosine"]
 
 SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 
@@ -16,6 +21,11 @@ SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 def _require(condition: bool, sentence: str) -> None:
     if not condition:
         raise ValueError(sentence)
+
+
+def _one_of(value: str, choices: Any, name: str) -> None:
+    """choices: a Literal."""
+    _require(value in get_args(choices), f"{name} is {value!r}; choose from {', '.join(get_args(choices))}.")
 
 
 def _divides(part: int, whole: int, what: str) -> None:
@@ -122,13 +132,17 @@ class ModelConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     encoder: TransformerConfig = field(default_factory=TransformerConfig)  # one such stack per modality [P]
-    fusion_depth: int = 2  # joint blocks over both modalities, as wide as the encoder [P]
+    fusion_kind: FusionKind = "joint"  # attention over both modalities' tokens, MBT's bottlenecks, or no fusion at all [P; none: O]
+    fusion_depth: int = 2  # blocks of the fusion, as wide as the encoder; without fusion there are none [P]
+    bottlenecks: int = 4  # tokens that the modalities share in bottleneck fusion [O; MBT's paper, recalled]
     decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]
     projection: int | None = None  # width of the MLP heads before InfoNCE; None: no head [O]
     target: Literal["normalised", "raw"] = "normalised"  # patches to predict: each with mean 0 and variance 1, or as they are [R, A]
     predict_statistics: bool = False  # also predict each hidden patch's mean and std, so that pictures need not borrow them [O]
 
     def __post_init__(self):
+        _one_of(self.fusion_kind, FusionKind, "fusion_kind")
+        _require(self.bottlenecks >= 1, f"bottlenecks is {self.bottlenecks}; it must be 1 or more (fusion_kind='none' has no fusion).")
         _require(self.fusion_depth >= 0, f"fusion_depth is {self.fusion_depth}; it must be 0 or more.")
         _require(self.projection is None or self.projection > 0, f"projection is {self.projection}; give a width above 0, or None.")
         _require(
@@ -148,6 +162,10 @@ class ObjectiveConfig:
 
     audio_ratio: float = 0.8  # share of the audio tokens that is hidden [R, A]
     video_ratio: float = 0.8  # share of the video tokens that is hidden [R]
+    audio_masking: AudioMasking = "random"  # single patches, whole time columns, frequency rows, or both [R, A; others: A]
+    video_masking: VideoMasking = "random"  # single patches, tubes through time, whole time patches, or blocks [R; others: O]
+    ratio_start: float | None = None  # share that both modalities hide at the first step; None: their final ratios throughout [O]
+    ratio_schedule: RatioSchedule = "linear"  # how the ratios go from ratio_start to audio_ratio and video_ratio at the last step [O]
     reconstruction: float = 1.0  # weight of masked reconstruction; 0 leaves contrast alone, for comparison [O]
     alpha: float = 0.1  # weight of inter-modal InfoNCE [R]
     beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
@@ -160,10 +178,12 @@ class ObjectiveConfig:
     def __post_init__(self):
         for name in ("audio_ratio", "video_ratio"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
-        _require(
-            self.second_ratio is None or 0 <= self.second_ratio <= 1,
-            f"second_ratio is {self.second_ratio}; it must lie between 0 and 1, or be None.",
-        )
+        for name in ("ratio_start", "second_ratio"):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= 1, f"{name} is {value}; it must lie between 0 and 1, or be None.")
+        _one_of(self.audio_masking, AudioMasking, "audio_masking")
+        _one_of(self.video_masking, VideoMasking, "video_masking")
+        _one_of(self.ratio_schedule, RatioSchedule, "ratio_schedule")
         _require(
             self.inter_views == 1 or self.beta > 0,
             "inter_views=2 needs beta above 0: without intra-modal contrast there is no second view.",

@@ -11,9 +11,9 @@ from mavil_edu.checkpoint import load_model, save_model
 from mavil_edu.config import AudioConfig, Config, ModelConfig, ObjectiveConfig, VideoConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
-from mavil_edu.fusion import Fusion
+from mavil_edu.fusion import make_fusion
 from mavil_edu.losses import inter_modal, intra_modal, masked_mse, normalise_patches, patch_statistics
-from mavil_edu.masking import check_mask, random_mask
+from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES, check_mask, visible_count
 from mavil_edu.patches import patchify
 from mavil_edu.transformer import MLP, initialise
 
@@ -68,19 +68,41 @@ class Encoded(NamedTuple):
 
 
 def draw_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks:
-    """Random masks of the first view of a batch of `rows` clips, at the objective's ratios."""
+    """Masks of the first view of a batch of `rows` clips, by the objective's strategies and ratios."""
     return Masks(
-        random_mask(rows, model.audio.tokens, objective.audio_ratio, generator),
-        random_mask(rows, model.video.tokens, objective.video_ratio, generator),
+        AUDIO_STRATEGIES[objective.audio_masking](rows, model.audio.grid, objective.audio_ratio, generator),
+        VIDEO_STRATEGIES[objective.video_masking](rows, model.video.grid, objective.video_ratio, generator),
     )
 
 
-def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks | None:
-    """Random masks of the second view, which intra-modal contrast needs; None where its weight, beta, is 0."""
-    if not objective.beta:
-        return None
+def _second(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """The objective with the second view's ratios in place of the first's."""
     ratio = objective.second_ratio
-    return draw_masks(rows, model, objective if ratio is None else replace(objective, audio_ratio=ratio, video_ratio=ratio), generator)
+    return objective if ratio is None else replace(objective, audio_ratio=ratio, video_ratio=ratio)
+
+
+def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks | None:
+    """Masks of the second view, which intra-modal contrast needs, by the same strategies; None where its weight, beta, is 0."""
+    return draw_masks(rows, model, _second(objective), generator) if objective.beta else None
+
+
+def terms_left_out(model: ModelConfig, objective: ObjectiveConfig) -> list[str]:
+    """The terms of stage 1 that its masks leave no tokens for, a sentence each; a term of weight 0 is not named."""
+
+    def visible(view: ObjectiveConfig) -> tuple[bool, bool]:
+        return (
+            visible_count(model.audio.grid, view.audio_ratio, view.audio_masking) > 0,
+            visible_count(model.video.grid, view.video_ratio, view.video_masking) > 0,
+        )
+
+    views = [visible(objective), *([visible(_second(objective))] if objective.beta else [])]
+    found = []
+    if objective.alpha and not any(all(view) for view in views[: objective.inter_views]):
+        found.append("InfoNCE between modalities is left out: no masked view shows both sound and picture.")
+    for name, shown in zip(("sound", "picture"), zip(*views, strict=True), strict=True):
+        if objective.beta and not all(shown):
+            found.append(f"InfoNCE within the {name} is left out: a masked view shows nothing of it.")
+    return found
 
 
 class MAViL(nn.Module):
@@ -94,7 +116,7 @@ class MAViL(nn.Module):
         statistics = 2 if config.predict_statistics else 0
         self.audio_encoder = Encoder(config.audio, config.encoder)
         self.video_encoder = Encoder(config.video, config.encoder)
-        self.fusion = Fusion(config.fusion)
+        self.fusion = make_fusion(config)
         self.audio_decoder = Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
         self.video_decoder = Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
         self.audio_head = self._head(width)
@@ -131,7 +153,8 @@ class MAViL(nn.Module):
         """Encodes complete clips, nothing hidden; either modality may be left out.
 
         audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). maps: a dict that is filled with the attention
-        maps, "audio_encoder.0" to "fusion.1". Raises ValueError where both are left out.
+        maps, "audio_encoder.0" to "fusion.1" (with bottlenecks "fusion.audio.0" to "fusion.video.1").
+        Raises ValueError where both are left out.
         """
         if audio is None and video is None:
             raise ValueError("There is nothing to encode: give audio, video, or both.")

@@ -22,7 +22,7 @@ from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
-from mavil_edu.mavil import Masks, MAViL
+from mavil_edu.mavil import Masks, MAViL, terms_left_out
 from mavil_edu.train import make_fabric, steps_for, train
 
 MISSING_FILE = "missing.txt"  # in a run's folder: clips that a list names and that were not there
@@ -119,6 +119,9 @@ def pretrain(
     else:
         config, timed = _prepare(config, data, run, seed, minutes, workers, origin)
 
+    without = terms_left_out(config.model, config.objective)
+    for sentence in without:
+        print(sentence, file=sys.stderr)
     device = make_fabric(config).device
     means_batch, _, _ = evaluation_batch(data.training, MEAN_CLIPS)
     evaluation, kept, skipped = evaluation_batch(data.evaluation, EVALUATION_CLIPS)
@@ -140,6 +143,7 @@ def pretrain(
             "silent_windows": progress.skipped_draws,
             "dropped": progress.dropped,
         },
+        "terms_left_out": without,
         "shuffled_pairs": isinstance(data.training, ShuffledPairs),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),

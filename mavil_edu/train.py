@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -17,11 +17,12 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint, save_model
-from mavil_edu.config import Config, TrainConfig
+from mavil_edu.config import Config, ObjectiveConfig, TrainConfig
 from mavil_edu.data.batch import Clips, to_inputs
 from mavil_edu.data.loader import Step, generator_for, training_steps
 from mavil_edu.evaluate import HeldOut, scored_patches
 from mavil_edu.losses import log_b
+from mavil_edu.masking import scheduled_ratio
 from mavil_edu.mavil import Losses, MAViL, draw_masks, draw_second_masks, stage_one_losses
 from mavil_edu.progress import ProgressBar, terms_line
 
@@ -53,6 +54,16 @@ def learning_rate(step: int, train: TrainConfig) -> float:
     return train.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
 
 
+def objective_at(step: int, config: Config) -> ObjectiveConfig:
+    """The objective with the mask ratios of a training step; held-out clips keep the final ratios."""
+    objective = config.objective
+    audio, video = (
+        scheduled_ratio(step, config.train.steps, objective.ratio_start, end, objective.ratio_schedule)
+        for end in (objective.audio_ratio, objective.video_ratio)
+    )
+    return replace(objective, audio_ratio=audio, video_ratio=video)
+
+
 def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only: biases, norms, class and mask tokens are left alone, as in MAE."""
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -71,11 +82,12 @@ def _backward(fabric: Fabric, model: nn.Module, data: Step, config: Config, seed
     rounds = []
     rows = math.ceil(len(data.batch.waveform) / config.train.accumulate)
     batch = data.batch.to(fabric.device)
+    objective = objective_at(step, config)
     for start in range(0, len(batch.waveform), rows):
         inputs = to_inputs(type(batch)(*(part[start : start + rows] for part in batch)), config.model)
         generator = generator_for(seed, 2, step, start)
-        masks = draw_masks(len(inputs.audio), config.model, config.objective, generator)
-        second = draw_second_masks(len(inputs.audio), config.model, config.objective, generator)
+        masks = draw_masks(len(inputs.audio), config.model, objective, generator)
+        second = draw_second_masks(len(inputs.audio), config.model, objective, generator)
         output = model(inputs.audio, inputs.video, masks, second)
         scored = scored_patches(masks, inputs, config.objective)
         losses = stage_one_losses(output, inputs.audio, inputs.video, *scored, config.model, config.objective)
@@ -177,7 +189,8 @@ def steps_for(minutes: float, config: Config, clips: Clips, seed: int, workers: 
     ends = []
     stream = training_steps(clips, config.train.batch, seed, workers=workers)
     for step, data in zip(range(TIMED_STEPS), stream, strict=False):
-        losses, _ = update(fabric, model, optimiser, data, config, seed, step)
+        along = step * config.train.steps // TIMED_STEPS  # steps all along the run: with a ratio schedule they differ in length
+        losses, _ = update(fabric, model, optimiser, data, config, seed, along)
         float(losses.total)  # waits for a device that computes on its own
         ends.append(time.perf_counter())
     each = median(later - earlier for earlier, later in pairwise(ends))  # the time between two steps' ends: the loader's is in it
@@ -253,6 +266,9 @@ def train(
 
                 progress.seconds = time.perf_counter() - started
                 row = _row(progress.step, losses, trivial, lr=rate, gradient_norm=float(norm), seconds=round(progress.seconds, 3))
+                if config.objective.ratio_start is not None:
+                    now = objective_at(progress.step, config)
+                    row |= {"audio_ratio": now.audio_ratio, "video_ratio": now.video_ratio}
                 log(row)
                 progress.step += 1
                 progress.drawn = data.drawn

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mavil_edu import Masks, MAViL, draw_masks, paper, tiny
 from mavil_edu.config import AudioConfig, ObjectiveConfig, TransformerConfig, VideoConfig
 from mavil_edu.encoder import Encoder
-from mavil_edu.mavil import draw_second_masks, stage_one_losses
+from mavil_edu.mavil import draw_second_masks, stage_one_losses, terms_left_out
 from mavil_edu.patches import input_shape, kernel_to_linear, patchify, unpatchify
 from mavil_edu.positions import sincos_positions
 from mavil_edu.transformer import multiply_adds
@@ -255,6 +255,49 @@ def test_the_second_view_hides_its_own_share_and_is_left_out_without_contrast_wi
     masks = draw_second_masks(4, MODEL, replace(objective, second_ratio=None))
     assert [int(mask[0].sum()) for mask in masks] == [round(0.8 * MODEL.audio.tokens), round(0.75 * MODEL.video.tokens)]
     assert draw_second_masks(4, MODEL, replace(objective, beta=0.0, inter_views=1)) is None
+
+
+def test_both_views_are_drawn_by_the_objectives_strategies():
+    objective = replace(SMALL.objective, audio_masking="time", video_masking="tube", second_ratio=0.5)
+    first, second = draw_masks(4, MODEL, objective), draw_second_masks(4, MODEL, objective)
+    for masks, columns, places in ((first, 6, 13), (second, 4, 8)):
+        audio, video = rearrange(masks.audio, "b (t f) -> b t f", f=8), rearrange(masks.video, "b (t hw) -> b t hw", t=4)
+        assert torch.equal(audio.all(dim=2), audio.any(dim=2)) and (audio.all(dim=2).sum(dim=1) == columns).all()
+        assert torch.equal(video.all(dim=1), video.any(dim=1)) and (video.all(dim=1).sum(dim=1) == places).all()
+
+
+def test_a_mask_made_by_hand_is_a_mask_like_any_other():
+    model, (audio, video) = model_of(), batch_of(2)
+    by_hand = Masks(torch.zeros(2, MODEL.audio.tokens, dtype=torch.bool), torch.zeros(2, MODEL.video.tokens, dtype=torch.bool))
+    by_hand.audio[:, :5] = True
+    by_hand.video[0, [0, 9]] = by_hand.video[1, [3, 4]] = True
+    losses = losses_of(model, audio, video, by_hand, None)
+    assert torch.isfinite(losses.total) and losses.audio > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"audio_ratio": 1.0, "second_ratio": 0.5, "inter_views": 2}, ["within the sound"]),
+        ({"audio_ratio": 1.0, "second_ratio": 0.5, "inter_views": 1}, ["between modalities", "within the sound"]),
+        ({"video_ratio": 1.0, "second_ratio": None}, ["between modalities", "within the picture"]),
+        ({"audio_ratio": 1.0, "video_ratio": 1.0}, ["within the sound", "within the picture"]),
+        ({"video_ratio": 1.0, "beta": 0.0, "inter_views": 1}, ["between modalities"]),
+        ({"video_ratio": 1.0, "alpha": 0.0, "beta": 0.0, "inter_views": 1}, []),
+        ({"second_ratio": 1.0, "inter_views": 1}, ["within the sound", "within the picture"]),
+    ],
+)
+def test_what_is_said_to_be_left_out_is_what_the_losses_leave_out(changes, said):
+    objective = replace(SMALL.objective, **changes)
+    sentences = terms_left_out(MODEL, objective)
+    assert len(sentences) == len(said) and all(words in sentence for words, sentence in zip(said, sentences, strict=True))
+    model, (audio, video) = model_of(), batch_of(3)
+    losses = losses_of(model, audio, video, draw_masks(3, MODEL, objective), draw_second_masks(3, MODEL, objective), objective)
+    if objective.alpha:
+        assert (losses.inter is None) == any("between" in sentence for sentence in sentences)
+    if objective.beta:
+        assert (losses.intra is None) == (sum("within" in sentence for sentence in sentences) == 2)
 
 
 def test_contrast_alone_weighs_no_reconstruction():

@@ -5,7 +5,7 @@ from pathlib import Path
 import tyro
 
 from mavil_edu.commands.common import Preset, say
-from mavil_edu.config import Config, tiny
+from mavil_edu.config import AudioMasking, Config, ObjectiveConfig, VideoMasking, tiny
 
 TINY = tiny()
 
@@ -110,12 +110,15 @@ def reconstruct(
     checkpoint: str | None = None,
     audio_ratio: float = 0.8,
     video_ratio: float = 0.8,
+    audio_masking: AudioMasking = "random",
+    video_masking: VideoMasking = "random",
     position: float = 0.5,
     seed: int = 0,
 ) -> None:
     """Hides most of a clip's sound and picture and lets a model fill them in: pictures, sounds and videos.
 
     Example: mavil-edu reconstruct --checkpoint runs/demo holiday.mp4 --out holiday
+    Example: mavil-edu reconstruct holiday.mp4 --out unheard --audio-ratio 1 --video-ratio 0    # the sound from the sight alone
 
     Args:
         clip: any media file with sound, picture or both.
@@ -123,10 +126,13 @@ def reconstruct(
         checkpoint: a run's folder, a model's folder or a name on the Hub; by default the small model that comes with the package.
         audio_ratio: share of the sound's patches that is hidden.
         video_ratio: share of the picture's patches that is hidden.
+        audio_masking: what hides together: single patches, moments (time), bands (frequency), or moments and bands.
+        video_masking: what hides together: single patches, places in all frames (tube), frames, or blocks through all frames.
         position: where in the clip the window lies, from 0 (start) to 1 (end).
         seed: of the masks.
     """
     from mavil_edu.examples import reconstruct_file
 
-    for line in reconstruct_file(checkpoint, clip, out, audio_ratio, video_ratio, position, seed):
+    hiding = ObjectiveConfig(audio_ratio=audio_ratio, video_ratio=video_ratio, audio_masking=audio_masking, video_masking=video_masking)
+    for line in reconstruct_file(checkpoint, clip, out, hiding, position, seed):
         say(line)
