@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from einops import pack
 from torch import Tensor, nn
 
 from mavil_edu.checkpoint import load_model, save_model
@@ -95,10 +96,11 @@ class MAViL(nn.Module):
         self.audio_encoder = Encoder(config.audio, config.encoder)
         self.video_encoder = Encoder(config.video, config.encoder)
         self.fusion = Fusion(config.fusion)
-        self.audio_decoder = Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
-        self.video_decoder = Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
+        self.audio_decoder = config.decoder and Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
+        self.video_decoder = config.decoder and Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
         self.audio_head = self._head(width)
         self.video_head = self._head(width)
+        self.classifier = config.classes and nn.Sequential(nn.LayerNorm(2 * width, eps=1e-6), nn.Linear(2 * width, config.classes))
         self.apply(initialise)
 
     def _head(self, width: int) -> nn.Module:
@@ -110,8 +112,12 @@ class MAViL(nn.Module):
 
         audio: (b, 1, frames, mel bins), normalised log-mel. video: (b, 3, frames, height, width), normalised.
         masks: what the first view hides. second: what the second view hides, for intra-modal contrast.
-        Raises ValueError where sizes or masks do not fit the config.
+        Raises ValueError where sizes or masks do not fit the config, or the model has no decoders.
         """
+        if self.config.decoder is None:
+            raise ValueError(
+                "This model has no decoders, so it cannot reconstruct; it can encode. Take a model trained by mavil-edu pretrain for that."
+            )
         masks, second = self._checked(masks, len(audio), audio.device), self._checked(second, len(audio), audio.device)
         audio_patches, video_patches = patchify(audio, self.config.audio), patchify(video, self.config.video)
         a, v = self.audio_encoder(audio_patches, masks.audio), self.video_encoder(video_patches, masks.video)
@@ -127,17 +133,25 @@ class MAViL(nn.Module):
             second_video_projection=self._project(again_v, self.video_head),
         )
 
-    def encode(self, audio: Tensor | None = None, video: Tensor | None = None, maps: dict[str, Tensor] | None = None) -> Encoded:
+    def encode(
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        maps: dict[str, Tensor] | None = None,
+        layers: dict[str, Tensor] | None = None,
+    ) -> Encoded:
         """Encodes complete clips, nothing hidden; either modality may be left out.
 
         audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). maps: a dict that is filled with the attention
-        maps, "audio_encoder.0" to "fusion.1". Raises ValueError where both are left out.
+        maps, "audio_encoder.0" to "fusion.1". layers: a dict that is filled with the tokens after each block, by the same names:
+        (b, 1 + n, d) with the class token first; in the fusion [audio class, audio tokens, video class, video tokens].
+        Raises ValueError where both are left out.
         """
         if audio is None and video is None:
             raise ValueError("There is nothing to encode: give audio, video, or both.")
-        a = None if audio is None else self.audio_encoder(patchify(audio, self.config.audio), maps=maps, name="audio_encoder")
-        v = None if video is None else self.video_encoder(patchify(video, self.config.video), maps=maps, name="video_encoder")
-        fused_a, fused_v = self.fusion(a, v, maps)
+        a = None if audio is None else self.audio_encoder(patchify(audio, self.config.audio), None, maps, "audio_encoder", layers)
+        v = None if video is None else self.video_encoder(patchify(video, self.config.video), None, maps, "video_encoder", layers)
+        fused_a, fused_v = self.fusion(a, v, maps, layers)
         unit = nn.functional.normalize
         return Encoded(
             audio_tokens=a and a.patch_tokens,
@@ -149,6 +163,20 @@ class MAViL(nn.Module):
             audio_projection=a and unit(self._project(a, self.audio_head), dim=-1),
             video_projection=v and unit(self._project(v, self.video_head), dim=-1),
         )
+
+    def classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
+        """Scores the classes of complete clips from the mean fused audio token beside the mean fused video token [C].
+
+        audio, video: as `encode` takes them, both. Returns (b, classes), before softmax or sigmoid.
+        Raises ValueError where the model has no classifier, or a modality is left out.
+        """
+        if self.config.classes is None:
+            raise ValueError("This model has no classifier; it can encode. A fine-tuned one has.")
+        if audio is None or video is None:
+            raise ValueError("The classifier was made for sound and picture together: give both audio and video.")
+        encoded = self.encode(audio, video)
+        pooled, _ = pack([encoded.fused_audio_tokens.mean(dim=1), encoded.fused_video_tokens.mean(dim=1)], "b *")
+        return self.classifier(pooled)
 
     def _checked(self, masks: Masks | None, rows: int, device: torch.device) -> Masks | None:
         if masks is None:
