@@ -8,7 +8,7 @@ import torch
 from einops import pack
 from torch import Tensor, nn
 
-from mavil_edu.checkpoint import load_model, save_model
+from mavil_edu.checkpoint import load_model, push_model, save_model
 from mavil_edu.config import AudioConfig, Config, ModelConfig, ObjectiveConfig, VideoConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
@@ -195,9 +195,20 @@ class MAViL(nn.Module):
             return Prediction(prediction, None)
         return Prediction(*prediction.split([prediction.shape[-1] - 2, 2], dim=-1))
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
-        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file."""
-        return save_model(self, folder, dtype)
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None) -> Path:
+        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file.
+
+        run: a run's folder whose data and numbers the card tells; by default the one that the model was loaded from.
+        """
+        return save_model(self, folder, dtype, run)
+
+    def push_to_hub(self, name: str, run: str | Path | None = None, private: bool | None = None, token: str | None = None) -> str:
+        """Shares the model on the Hugging Face Hub as "owner/model", with the card that `save_pretrained` writes; returns its address.
+
+        private: whether others may see it; None: as the owner's settings say. token: by default that of `hf auth login`.
+        Raises ValueError, saying what to do, where the Hub cannot be reached or refuses.
+        """
+        return push_model(self, name, run, private, token)
 
     @classmethod
     def from_pretrained(cls, folder_or_name: str | Path, revision: str | None = None) -> "MAViL":
