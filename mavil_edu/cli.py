@@ -11,7 +11,7 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, datasets, probing, retrieval, shards, training
+from mavil_edu.commands import benchmark, clips, datasets, embedding, probing, retrieval, shards, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -49,6 +49,7 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "reconstruct": _deferred(training.reconstruct),
         "probe": _deferred(probing.probe),
         "retrieve": _deferred(retrieval.retrieve),
+        "embed": _deferred(embedding.embed),
         "shards": _deferred(shards.shards),
         "benchmark": _deferred(benchmark.benchmark),
     }
