@@ -135,10 +135,11 @@ class ModelConfig:
     fusion_kind: FusionKind = "joint"  # attention over both modalities' tokens, MBT's bottlenecks, or no fusion at all [P; none: O]
     fusion_depth: int = 2  # blocks of the fusion, as wide as the encoder; without fusion there are none [P]
     bottlenecks: int = 4  # tokens that the modalities share in bottleneck fusion [O; MBT's paper, recalled]
-    decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]
+    decoder: TransformerConfig | None = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]; None: none
     projection: int | None = None  # width of the MLP heads before InfoNCE; None: no head [O]
     target: Literal["normalised", "raw"] = "normalised"  # patches to predict: each with mean 0 and variance 1, or as they are [R, A]
     predict_statistics: bool = False  # also predict each hidden patch's mean and std, so that pictures need not borrow them [O]
+    classes: int | None = None  # labels that a head on both modalities' fused tokens tells apart, as in fine-tuning [C]; None: no head
 
     def __post_init__(self):
         _one_of(self.fusion_kind, FusionKind, "fusion_kind")
@@ -149,6 +150,7 @@ class ModelConfig:
             self.target == "normalised" or not self.predict_statistics,
             "predict_statistics needs target='normalised': raw patches already hold their mean and std.",
         )
+        _require(self.classes is None or self.classes > 0, f"classes is {self.classes}; give a number above 0, or None.")
 
     @property
     def fusion(self) -> TransformerConfig:

@@ -17,11 +17,13 @@ class JointFusion(nn.Module):
         self.config = config
         self.transformer = Transformer(config)
 
-    def forward(self, audio: Tokens | None, video: Tokens | None, maps: dict | None = None) -> tuple[Tokens | None, Tokens | None]:
+    def forward(
+        self, audio: Tokens | None, video: Tokens | None, maps: dict | None = None, layers: dict | None = None
+    ) -> tuple[Tokens | None, Tokens | None]:
         """Fuses the tokens of both modalities; where one is None, the other passes through alone."""
         present = [tokens for tokens in (audio, video) if tokens is not None]
         x, shapes = pack([part for tokens in present for part in tokens], "b * d")
-        parts = unpack(self.transformer(x, maps, "fusion"), shapes, "b * d")
+        parts = unpack(self.transformer(x, maps, "fusion", layers), shapes, "b * d")
         fused = iter([Tokens(*parts[i : i + 2]) for i in range(0, len(parts), 2)])
         return (None if audio is None else next(fused)), (None if video is None else next(fused))
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from einops import pack
 from torch import Tensor, nn
 
-from mavil_edu.checkpoint import load_model, save_model
+from mavil_edu.checkpoint import load_model, push_model, save_model
 from mavil_edu.config import AudioConfig, Config, ModelConfig, ObjectiveConfig, VideoConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
@@ -117,10 +118,11 @@ class MAViL(nn.Module):
         self.audio_encoder = Encoder(config.audio, config.encoder)
         self.video_encoder = Encoder(config.video, config.encoder)
         self.fusion = make_fusion(config)
-        self.audio_decoder = Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
-        self.video_decoder = Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
+        self.audio_decoder = config.decoder and Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
+        self.video_decoder = config.decoder and Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
         self.audio_head = self._head(width)
         self.video_head = self._head(width)
+        self.classifier = config.classes and nn.Sequential(nn.LayerNorm(2 * width, eps=1e-6), nn.Linear(2 * width, config.classes))
         self.apply(initialise)
 
     def _head(self, width: int) -> nn.Module:
@@ -132,8 +134,12 @@ class MAViL(nn.Module):
 
         audio: (b, 1, frames, mel bins), normalised log-mel. video: (b, 3, frames, height, width), normalised.
         masks: what the first view hides. second: what the second view hides, for intra-modal contrast.
-        Raises ValueError where sizes or masks do not fit the config.
+        Raises ValueError where sizes or masks do not fit the config, or the model has no decoders.
         """
+        if self.config.decoder is None:
+            raise ValueError(
+                "This model has no decoders, so it cannot reconstruct; it can encode. Take a model trained by mavil-edu pretrain for that."
+            )
         masks, second = self._checked(masks, len(audio), audio.device), self._checked(second, len(audio), audio.device)
         audio_patches, video_patches = patchify(audio, self.config.audio), patchify(video, self.config.video)
         a, v = self.audio_encoder(audio_patches, masks.audio), self.video_encoder(video_patches, masks.video)
@@ -149,18 +155,26 @@ class MAViL(nn.Module):
             second_video_projection=self._project(again_v, self.video_head),
         )
 
-    def encode(self, audio: Tensor | None = None, video: Tensor | None = None, maps: dict[str, Tensor] | None = None) -> Encoded:
+    def encode(
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        maps: dict[str, Tensor] | None = None,
+        layers: dict[str, Tensor] | None = None,
+    ) -> Encoded:
         """Encodes complete clips, nothing hidden; either modality may be left out.
 
         audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). maps: a dict that is filled with the attention
-        maps, "audio_encoder.0" to "fusion.1" (with bottlenecks "fusion.audio.0" to "fusion.video.1").
+        maps, "audio_encoder.0" to "fusion.1" (with bottlenecks "fusion.audio.0" to "fusion.video.1"). layers: a dict that is filled
+        with the tokens after each block, by the same names: (b, 1 + n, d) with the class token first; in joint fusion [audio class,
+        audio tokens, video class, video tokens].
         Raises ValueError where both are left out.
         """
         if audio is None and video is None:
             raise ValueError("There is nothing to encode: give audio, video, or both.")
-        a = None if audio is None else self.audio_encoder(patchify(audio, self.config.audio), maps=maps, name="audio_encoder")
-        v = None if video is None else self.video_encoder(patchify(video, self.config.video), maps=maps, name="video_encoder")
-        fused_a, fused_v = self.fusion(a, v, maps)
+        a = None if audio is None else self.audio_encoder(patchify(audio, self.config.audio), None, maps, "audio_encoder", layers)
+        v = None if video is None else self.video_encoder(patchify(video, self.config.video), None, maps, "video_encoder", layers)
+        fused_a, fused_v = self.fusion(a, v, maps, layers)
         unit = nn.functional.normalize
         return Encoded(
             audio_tokens=a and a.patch_tokens,
@@ -172,6 +186,20 @@ class MAViL(nn.Module):
             audio_projection=a and unit(self._project(a, self.audio_head), dim=-1),
             video_projection=v and unit(self._project(v, self.video_head), dim=-1),
         )
+
+    def classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
+        """Scores the classes of complete clips from the mean fused audio token beside the mean fused video token [C].
+
+        audio, video: as `encode` takes them, both. Returns (b, classes), before softmax or sigmoid.
+        Raises ValueError where the model has no classifier, or a modality is left out.
+        """
+        if self.config.classes is None:
+            raise ValueError("This model has no classifier; it can encode. A fine-tuned one has.")
+        if audio is None or video is None:
+            raise ValueError("The classifier was made for sound and picture together: give both audio and video.")
+        encoded = self.encode(audio, video)
+        pooled, _ = pack([encoded.fused_audio_tokens.mean(dim=1), encoded.fused_video_tokens.mean(dim=1)], "b *")
+        return self.classifier(pooled)
 
     def _checked(self, masks: Masks | None, rows: int, device: torch.device) -> Masks | None:
         if masks is None:
@@ -190,9 +218,20 @@ class MAViL(nn.Module):
             return Prediction(prediction, None)
         return Prediction(*prediction.split([prediction.shape[-1] - 2, 2], dim=-1))
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
-        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file."""
-        return save_model(self, folder, dtype)
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None) -> Path:
+        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file.
+
+        run: a run's folder whose data and numbers the card tells; by default the one that the model was loaded from.
+        """
+        return save_model(self, folder, dtype, run)
+
+    def push_to_hub(self, name: str, run: str | Path | None = None, private: bool | None = None, token: str | None = None) -> str:
+        """Shares the model on the Hugging Face Hub as "owner/model", with the card that `save_pretrained` writes; returns its address.
+
+        private: whether others may see it; None: as the owner's settings say. token: by default that of `hf auth login`.
+        Raises ValueError, saying what to do, where the Hub cannot be reached or refuses.
+        """
+        return push_model(self, name, run, private, token)
 
     @classmethod
     def from_pretrained(cls, folder_or_name: str | Path, revision: str | None = None) -> "MAViL":

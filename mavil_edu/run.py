@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from mavil_edu import report
+from mavil_edu.card import model_card
 from mavil_edu.checkpoint import write_json, write_text
 from mavil_edu.config import Config, from_dict, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, Labels, evaluation_batch
@@ -151,6 +152,7 @@ def pretrain(
         "command": " ".join(stored_run(run)["command"]),
     }
     write_json(run / "summary.json", summary)
+    write_text(run / "model" / "README.md", model_card(model.config, run.name, run))
     labels = {name: [values[i] for i in kept] for name, values in data.evaluation.labels.items()}
     if labels and data.training.labels:
         write_json(run / EVALUATION_FILE, _scorecard(model, data.training, evaluation, labels))

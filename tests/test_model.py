@@ -349,3 +349,36 @@ def test_encoders_have_no_final_norm_and_pool_without_the_class_token():
     tokens = encoder(patches)
     assert torch.allclose(tokens.patch_tokens, encoder.patch_embed(patches) + encoder.positions[1:])
     assert torch.allclose(tokens.pool(), tokens.patch_tokens.mean(1))
+
+
+@torch.no_grad()
+def test_the_tokens_after_every_block_come_by_name_and_looking_changes_nothing():
+    model, (audio, video), layers, maps = model_of(), batch_of(2), {}, {}
+    looked, unseen = model.encode(audio, video, maps, layers), model.encode(audio, video, maps={})
+    assert all(torch.equal(a, b) for a, b in zip(looked, unseen, strict=True))
+    depth, names = MODEL.encoder.depth, ("audio_encoder", "video_encoder")
+    assert list(layers) == [f"{name}.{i}" for name in names for i in range(depth)] + [f"fusion.{i}" for i in range(MODEL.fusion_depth)]
+    assert layers.keys() == maps.keys()
+    for name, tokens in zip(names, looked[:2], strict=True):
+        assert torch.equal(layers[f"{name}.{depth - 1}"][:, 1:], tokens)
+        block = getattr(model, name).transformer.blocks[1]
+        assert torch.allclose(block(layers[f"{name}.0"]), layers[f"{name}.1"], atol=1e-5)
+    n = MODEL.audio.tokens
+    fused = layers[f"fusion.{MODEL.fusion_depth - 1}"]
+    assert torch.equal(fused[:, 1 : 1 + n], looked.fused_audio_tokens) and torch.equal(fused[:, 2 + n :], looked.fused_video_tokens)
+    alone = {}
+    model.encode(audio=audio, layers=alone)
+    assert not any(name.startswith("video") for name in alone) and "fusion.0" in alone
+
+
+def test_a_model_without_decoders_encodes_and_says_what_it_cannot():
+    model = model_of(config=replace(MODEL, decoder=None, classes=5))
+    audio, video = batch_of(2)
+    assert not [name for name in model.state_dict() if "decoder" in name]
+    assert model.classify(audio, video).shape == (2, 5)
+    with pytest.raises(ValueError, match="no decoders"):
+        model(audio, video, masks_of(2))
+    with pytest.raises(ValueError, match="no classifier"):
+        model_of().classify(audio, video)
+    with pytest.raises(ValueError, match="classes is 0"):
+        replace(MODEL, classes=0)

@@ -56,7 +56,7 @@ def pretrain(
     min_seconds: float = 1.0,
     resume: tyro.conf.FlagCreatePairsOff[bool] = False,
     shuffled_pairs: tyro.conf.FlagCreatePairsOff[bool] = False,
-    config: Config = TINY,
+    config: tyro.conf.AvoidSubcommands[Config] = TINY,  # a decoder may be None, in a model that was not trained here
 ) -> None:
     """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
 
