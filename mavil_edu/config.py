@@ -14,6 +14,7 @@ AudioMasking = Literal["random", "time", "frequency", "time+frequency"]
 VideoMasking = Literal["random", "tube", "frame", "block"]
 FusionKind = Literal["joint", "bottleneck", "none"]
 RatioSchedule = Literal["linear", "cosine"]
+Target = Literal["normalised", "raw", "teacher"]
 
 SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 
@@ -137,7 +138,8 @@ class ModelConfig:
     bottlenecks: int = 4  # tokens that the modalities share in bottleneck fusion [O; MBT's paper, recalled]
     decoder: TransformerConfig | None = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]; None: none
     projection: int | None = None  # width of the MLP heads before InfoNCE; None: no head [O]
-    target: Literal["normalised", "raw"] = "normalised"  # patches to predict: each with mean 0 and variance 1, or as they are [R, A]
+    target: Target = "normalised"  # to predict: patches, each with mean 0 and variance 1, or raw [R, A]; or a teacher's tokens [P]
+    target_width: int | None = None  # of a teacher's tokens, its encoder's; None for patches
     predict_statistics: bool = False  # also predict each hidden patch's mean and std, so that pictures need not borrow them [O]
     classes: int | None = None  # labels that a head on both modalities' fused tokens tells apart, as in fine-tuning [C]; None: no head
 
@@ -148,7 +150,12 @@ class ModelConfig:
         _require(self.projection is None or self.projection > 0, f"projection is {self.projection}; give a width above 0, or None.")
         _require(
             self.target == "normalised" or not self.predict_statistics,
-            "predict_statistics needs target='normalised': raw patches already hold their mean and std.",
+            "predict_statistics needs target='normalised': raw patches already hold their mean and std, and tokens have none.",
+        )
+        _one_of(self.target, Target, "target")
+        _require(
+            (self.target == "teacher") == (self.target_width is not None),
+            f"target is {self.target!r} and target_width is {self.target_width}: give a width with target='teacher', and with no other.",
         )
         _require(self.classes is None or self.classes > 0, f"classes is {self.classes}; give a number above 0, or None.")
 
@@ -173,6 +180,9 @@ class ObjectiveConfig:
     beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
     tau_inter: float = 0.1  # temperature between modalities [R]
     tau_intra: float = 1.0  # temperature within a modality [R]
+    scored: Literal["hidden", "all"] = "hidden"  # places that the reconstruction loss counts [R; all: O]
+    target_tokens: Literal["fused", "unimodal"] = "fused"  # stage 2: the teacher's tokens after or before its fusion [P; unimodal: O]
+    normalise_targets: bool = True  # stage 2: each of the teacher's tokens with mean 0 and variance 1, as data2vec does [O]
     second_ratio: float | None = None  # share that the second view hides in both modalities; None: as the first [O]
     inter_views: Literal[1, 2] = 1  # views that inter-modal InfoNCE compares: the first, or the mean over both [O]
     score_padding: bool = True  # count wholly padded patches in the reconstruction loss, as the paper does
@@ -186,6 +196,8 @@ class ObjectiveConfig:
         _one_of(self.audio_masking, AudioMasking, "audio_masking")
         _one_of(self.video_masking, VideoMasking, "video_masking")
         _one_of(self.ratio_schedule, RatioSchedule, "ratio_schedule")
+        _require(self.scored in ("hidden", "all"), f"scored is {self.scored!r}; choose from hidden, all.")
+        _require(self.target_tokens in ("fused", "unimodal"), f"target_tokens is {self.target_tokens!r}; choose from fused, unimodal.")
         _require(
             self.inter_views == 1 or self.beta > 0,
             "inter_views=2 needs beta above 0: without intra-modal contrast there is no second view.",
@@ -275,16 +287,16 @@ def tiny() -> Config:
     """
     return Config(
         model=ModelConfig(
-            audio=AudioConfig(seconds=2.56, frames=256, patch_frames=32),
+            audio=AudioConfig(seconds=2.56, frames=256, patch_frames=8, patch_bins=64),  # short in time: see docs/small-scale.md
             video=VideoConfig(seconds=2.56, height=32, width=32, patch_height=8, patch_width=8),
             encoder=TransformerConfig(width=96, depth=3, heads=3),
-            decoder=TransformerConfig(width=64, depth=2, heads=2),
+            decoder=TransformerConfig(width=64, depth=1, heads=2),
             projection=96,
             predict_statistics=True,
         ),
-        objective=ObjectiveConfig(second_ratio=0.5, inter_views=2, score_padding=False),
+        objective=ObjectiveConfig(alpha=0.05, second_ratio=0.5, inter_views=2, score_padding=False),
         train=TrainConfig(
-            steps=2000,
+            steps=3500,
             batch=32,
             base_lr=1.6e-2,
             warmup=0.1,

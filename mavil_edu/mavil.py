@@ -9,7 +9,7 @@ from einops import pack
 from torch import Tensor, nn
 
 from mavil_edu.checkpoint import load_model, push_model, save_model
-from mavil_edu.config import AudioConfig, Config, ModelConfig, ObjectiveConfig, VideoConfig
+from mavil_edu.config import Config, ModelConfig, ObjectiveConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
 from mavil_edu.fusion import make_fusion
@@ -33,8 +33,17 @@ class Prediction(NamedTuple):
     statistics: Tensor | None  # (b, n, 2): each patch's mean and std, where the model predicts them
 
 
+class Targets(NamedTuple):
+    """What the decoders are to predict at every place of a batch: patches (stage 1), or a teacher's tokens (stage 2)."""
+
+    audio: Tensor  # (b, n, values)
+    video: Tensor  # (b, n, values)
+    audio_statistics: Tensor | None = None  # (b, n, 2): each patch's mean and std, where the model predicts them too
+    video_statistics: Tensor | None = None
+
+
 class StageOne(NamedTuple):
-    """What stage 1 computes from two masked views of a batch."""
+    """What a model computes from two masked views of a batch, in either stage."""
 
     audio: Prediction
     video: Prediction
@@ -45,7 +54,7 @@ class StageOne(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Stage 1's terms, unweighted, and their weighted sum; a term that does not apply is None."""
+    """A stage's terms, unweighted, and their weighted sum; a term that does not apply is None."""
 
     audio: Tensor  # masked MSE
     video: Tensor  # masked MSE
@@ -118,8 +127,9 @@ class MAViL(nn.Module):
         self.audio_encoder = Encoder(config.audio, config.encoder)
         self.video_encoder = Encoder(config.video, config.encoder)
         self.fusion = make_fusion(config)
-        self.audio_decoder = config.decoder and Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
-        self.video_decoder = config.decoder and Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
+        for name, inputs in (("audio_decoder", config.audio), ("video_decoder", config.video)):
+            values = config.target_width or inputs.patch_values + statistics
+            setattr(self, name, config.decoder and Decoder(inputs, width, config.decoder, values))
         self.audio_head = self._head(width)
         self.video_head = self._head(width)
         self.classifier = config.classes and nn.Sequential(nn.LayerNorm(2 * width, eps=1e-6), nn.Linear(2 * width, config.classes))
@@ -242,21 +252,44 @@ class MAViL(nn.Module):
         return load_model(cls, folder_or_name, revision)
 
 
-def reconstruction_target(patches: Tensor, config: ModelConfig) -> Tensor:
-    """The patches that the decoders are to predict: normalised one by one, or raw."""
-    return normalise_patches(patches) if config.target == "normalised" else patches
+def patch_targets(audio: Tensor, video: Tensor, config: ModelConfig) -> Targets:
+    """Stage 1's targets: the input's patches, normalised one by one or raw.
+
+    audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). Raises ValueError for a model whose target is a teacher.
+    """
+    if config.target == "teacher":
+        raise ValueError("This model predicts a teacher's tokens and not patches; targets are made by its teacher: mavil_edu.teacher.")
+    patches = patchify(audio, config.audio), patchify(video, config.video)
+    if config.target == "raw":
+        return Targets(*patches)
+    statistics = [patch_statistics(p) for p in patches]
+    normalised = [normalise_patches(p, s) for p, s in zip(patches, statistics, strict=True)]
+    return Targets(*normalised, *(torch.cat(s, dim=-1) for s in statistics)) if config.predict_statistics else Targets(*normalised)
 
 
-def _reconstruction(prediction: Prediction, x: Tensor, scored: Tensor, side: AudioConfig | VideoConfig, model: ModelConfig) -> list[Tensor]:
-    """One modality's masked MSE, and that of its statistics where they are predicted, else 0."""
-    patches = patchify(x, side)
-    if model.target == "raw":
-        return [masked_mse(prediction.patches, patches, scored), x.new_zeros(())]
-    statistics = patch_statistics(patches)
-    mse = masked_mse(prediction.patches, normalise_patches(patches, statistics), scored)
-    if prediction.statistics is None:
-        return [mse, x.new_zeros(())]
-    return [mse, masked_mse(prediction.statistics, torch.cat(statistics, dim=-1), scored)]
+def losses_of(output: StageOne, targets: Targets, audio_scored: Tensor, video_scored: Tensor, objective: ObjectiveConfig) -> Losses:
+    """The terms of either stage and their weighted sum, L = L_raw + α · L_inter + β · L_intra; in stage 2 L_raw is called L_reg.
+
+    L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
+    is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
+
+    audio_scored, video_scored: (b, n) bool, the places that count.
+    """
+    audio_mse = masked_mse(output.audio.patches, targets.audio, audio_scored)
+    video_mse = masked_mse(output.video.patches, targets.video, video_scored)
+    statistics = None
+    if targets.audio_statistics is not None:
+        audio_statistics = masked_mse(output.audio.statistics, targets.audio_statistics, audio_scored)
+        statistics = audio_statistics + masked_mse(output.video.statistics, targets.video_statistics, video_scored)
+    a, v, zero = output.audio_projection, output.video_projection, audio_mse.new_zeros(())
+    again_a, again_v = output.second_audio_projection, output.second_video_projection
+    views = [(a, v), (again_a, again_v)][: objective.inter_views]
+    inters = [inter_modal(x, y, objective.tau_inter) for x, y in views if x is not None and y is not None]
+    inter = sum(inters) / len(inters) if inters else None
+    intra = intra_modal(a, again_a, v, again_v, objective.tau_intra)
+    raw = audio_mse + video_mse + (zero if statistics is None else statistics)
+    contrast = objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
+    return Losses(audio_mse, video_mse, statistics, inter, intra, objective.reconstruction * raw + contrast)
 
 
 def stage_one_losses(
@@ -268,22 +301,8 @@ def stage_one_losses(
     model: ModelConfig,
     objective: ObjectiveConfig,
 ) -> Losses:
-    """Stage 1's terms and their weighted sum, L = L_raw + α · L_inter + β · L_intra.
-
-    L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
-    is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
+    """Stage 1's terms and their weighted sum: `losses_of` with the input's own patches as targets.
 
     audio, video: the model's input. audio_scored, video_scored: (b, n) bool, the patches that count: hidden, less padding.
     """
-    audio_mse, audio_statistics = _reconstruction(output.audio, audio, audio_scored, model.audio, model)
-    video_mse, video_statistics = _reconstruction(output.video, video, video_scored, model.video, model)
-    a, v, zero = output.audio_projection, output.video_projection, audio_mse.new_zeros(())
-    again_a, again_v = output.second_audio_projection, output.second_video_projection
-    views = [(a, v), (again_a, again_v)][: objective.inter_views]
-    inters = [inter_modal(x, y, objective.tau_inter) for x, y in views if x is not None and y is not None]
-    inter = sum(inters) / len(inters) if inters else None
-    intra = intra_modal(a, again_a, v, again_v, objective.tau_intra)
-    raw, statistics = audio_mse + video_mse, audio_statistics + video_statistics
-    contrast = objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
-    total = objective.reconstruction * (raw + statistics) + contrast
-    return Losses(audio_mse, video_mse, statistics if model.predict_statistics else None, inter, intra, total)
+    return losses_of(output, patch_targets(audio, video, model), audio_scored, video_scored, objective)

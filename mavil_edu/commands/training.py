@@ -56,12 +56,16 @@ def pretrain(
     min_seconds: float = 1.0,
     resume: tyro.conf.FlagCreatePairsOff[bool] = False,
     shuffled_pairs: tyro.conf.FlagCreatePairsOff[bool] = False,
+    teacher: str | None = None,
+    iterations: int = 1,
+    allow_collapsed: tyro.conf.FlagCreatePairsOff[bool] = False,
     config: tyro.conf.AvoidSubcommands[Config] = TINY,  # a decoder may be None, in a model that was not trained here
 ) -> None:
     """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
 
     Example: mavil-edu pretrain --data my_clips --preset tiny --minutes 10 --out runs/mine
     Example: mavil-edu pretrain --data downloads --list vggsound.csv --out runs/vggsound
+    Example: mavil-edu pretrain --data my_clips --teacher runs/mine --out runs/student    # stage 2
 
     Args:
         data: a folder of clips, or what `mavil-edu shards` or `avmnist` wrote; files that cannot be trained on are left out and named.
@@ -77,6 +81,9 @@ def pretrain(
         min_seconds: least length of a clip's sound and picture together.
         resume: go on with the run in OUT, from its newest checkpoint.
         shuffled_pairs: the control: train on each sound with another clip's picture; such a run says so in all it writes.
+        teacher: stage 2: a run's folder, a model's folder or a name on the Hub, whose tokens of complete clips are to be predicted.
+        iterations: of stage 2, each student being the next one's teacher, in OUT/1, OUT/2 and so on.
+        allow_collapsed: take a teacher that answers all clips nearly alike.
         config: the run's numbers.
     """
     from dataclasses import replace
@@ -87,21 +94,23 @@ def pretrain(
         raise ValueError("Give --steps or --minutes, not both.")
     if steps is not None:
         config = replace(config, train=replace(config.train, steps=steps))
-    summary = run.pretrain_on(
-        data,
-        eval_data,
-        config,
-        out,
-        listed=list,
-        classes=classes,
-        seed=seed,
-        minutes=minutes,
-        workers=workers,
-        min_seconds=min_seconds,
-        resume=resume,
-        shuffled_pairs=shuffled_pairs,
-    )
-    tell(out, summary)
+    if iterations < 1 or (iterations > 1 and teacher is None):
+        raise ValueError(f"--iterations is {iterations}; give 1 or more, and beyond 1 the first --teacher.")
+    options = {
+        "listed": list,
+        "classes": classes,
+        "seed": seed,
+        "minutes": minutes,
+        "workers": workers,
+        "min_seconds": min_seconds,
+        "shuffled_pairs": shuffled_pairs,
+        "allow_collapsed": allow_collapsed,
+    }
+    if iterations == 1:
+        tell(out, run.pretrain_on(data, eval_data, config, out, resume=resume, teacher=teacher, **options))
+        return
+    for k, summary in enumerate(run.self_train_on(data, out, teacher, iterations, resume, eval_data, config, **options), 1):
+        tell(out / str(k), summary)
 
 
 def reconstruct(
