@@ -586,7 +586,8 @@ print(time.perf_counter() - started, (kilobytes("VmHWM") - before) * 1024, sum(p
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
-def test_a_file_of_vit_b_loads_in_10_seconds_and_in_1_3_times_its_size_of_memory(tmp_path):
+def test_a_file_of_vit_b_loads_in_10_seconds_and_in_1_3_times_its_size_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "made", lambda *shape, seed, scale=0.05: torch.full(shape, scale))  # no dice: quicker
     path = saved(tmp_path / "b.pth", layout(width=768, depth=12))
     size = path.stat().st_size
     assert size > 700e6
