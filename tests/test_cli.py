@@ -83,6 +83,7 @@ def test_pretrain_writes_everything_that_others_rely_on(run, clips):
     assert summary["clips"]["trained"] == 11 and summary["clips"]["held_out"] == 1
     assert {p.name for p in (run / "model").iterdir()} >= {"model.safetensors", "config.json", "README.md"}
     assert "audio" in json.loads((run / "model" / "config.json").read_text())
+    assert "steps: 3" in (run / "model" / "README.md").read_text()
     assert list((run / "figures").glob("*.png")) and list((run / "audio").glob("*.wav"))
     report = (run / "report.html").read_text()
     assert "broken.mp4" in report
