@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from made_clips import make_clip, pictures, tone
+from test_released import layout
 
 from mavil_edu import MAViL, embeddings, tiny
 from mavil_edu.cli import main
@@ -159,7 +160,14 @@ def test_more_rows_than_are_written_at_once_all_arrive(tmp_path):
     assert table["clip"] == [str(i) for i in range(len(rows))] and table["audio"][-1] == [len(rows) - 1.0] * 4
 
 
-def test_a_file_of_released_weights_serves_as_a_checkpoint(tmp_path, clips, capsys):
+def test_a_file_of_released_weights_serves_as_a_checkpoint_and_a_broken_one_is_told(tmp_path, clips, capsys):
+    weights = {"model": layout(width=64, depth=1, fusion=1) | {"decoder_pred.bias": torch.zeros(2)}}
+    torch.save(weights, tmp_path / "released.pth")
+    arguments = ["embed", str(files(clips, "a")[0]), "--out", str(tmp_path / "f.npz"), "--checkpoint"]
+    assert main([*arguments, str(tmp_path / "released.pth")]) == 0
+    assert "ignored: decoder_pred" in capsys.readouterr().err
+    stored = np.load(tmp_path / "f.npz")
+    assert stored["fused"].shape == (1, 128) and stored["audio_stop"] - stored["audio_start"] == pytest.approx(10.0)
     (tmp_path / "not.pth").write_bytes(b"junk")
     assert main(["embed", str(clips), "--out", str(tmp_path / "f.npz"), "--checkpoint", str(tmp_path / "not.pth")]) == 2
     assert "cannot be read as a torch file" in capsys.readouterr().err

@@ -15,7 +15,7 @@ def embed(paths: tyro.conf.Positional[list[Path]], out: Path, checkpoint: str = 
 
     Columns: clip; audio_start, audio_stop, video_start, video_stop in seconds; audio and video, each modality's own embedding; fused, the
     mean fused audio token beside the mean fused video token. A clip without sound has nulls (NaN in .npz) for audio and fused, and
-    likewise one without pictures.
+    likewise one without pictures. A window wider than its clip is padded, and may begin before it, below 0 s.
 
     Args:
         paths: media files, or folders that are searched for them; a clip longer than the model's window is covered by several.
@@ -28,6 +28,8 @@ def embed(paths: tyro.conf.Positional[list[Path]], out: Path, checkpoint: str = 
     check_suffix(out)
     if not paths:
         raise ValueError("Name one or more files or folders: mavil-edu embed my_clips --out features.parquet")
+
+    import warnings
 
     import torch
 
@@ -42,7 +44,11 @@ def embed(paths: tyro.conf.Positional[list[Path]], out: Path, checkpoint: str = 
     if Path(checkpoint).is_file():
         from mavil_edu.released import load_released
 
-        model = load_released(checkpoint)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            model = load_released(checkpoint)
+        for warning in told:
+            say(str(warning.message))
     else:
         model = MAViL.from_pretrained(checkpoint)
     if torch.accelerator.is_available():
