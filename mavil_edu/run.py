@@ -144,7 +144,8 @@ def pretrain(
         print(sentence, file=sys.stderr)
     evaluation, kept, skipped = evaluation_batch(data.evaluation, EVALUATION_CLIPS)
     held_out = HeldOut(evaluation, means, config.model, config.objective, make_targets=frozen)
-    model, progress = train(config, data.training, held_out, run, seed=seed, workers=workers, resume=resume)
+    generation = len(stored_run(run).get("lineage", []))
+    model, progress = train(config, data.training, held_out, run, seed=seed, workers=workers, resume=resume, generation=generation)
 
     left_out = data.skipped + [{"path": s.path, "reason": s.reason} for s in skipped]
     left_out += [{"path": path, "reason": reason} for path, reason in progress.skipped.items()]

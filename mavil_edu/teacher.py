@@ -11,7 +11,8 @@ from einops import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
-from mavil_edu.config import Config, ModelConfig, ObjectiveConfig
+from mavil_edu.checkpoint import CONFIG_FILE, find_model
+from mavil_edu.config import Config, ModelConfig, ObjectiveConfig, from_dict, tiny
 from mavil_edu.data.batch import Batch
 from mavil_edu.evaluate import PositionMeans, input_chunks
 from mavil_edu.mavil import MAViL, Targets
@@ -48,7 +49,20 @@ def student_config(config: Config, teacher: ModelConfig) -> Config:
                 f"The teacher's {name} input is not the student's: {theirs} against {ours}. "
                 "Use the teacher's preset and settings; a student may differ in its widths and depths only."
             )
-    return replace(config, model=replace(config.model, target="teacher", target_width=teacher.encoder.width, predict_statistics=False))
+    decoder = config.model.decoder or ModelConfig().decoder  # released weights have none
+    tokens = {"target": "teacher", "target_width": teacher.encoder.width, "predict_statistics": False}
+    return replace(config, model=replace(config.model, decoder=decoder, classes=None, **tokens))
+
+
+def teachers_config(place: str) -> Config:
+    """The config that a student starts from where no other is asked for: the teacher's model, and its run's objective and training.
+
+    Where there is no run, those of `tiny`. Raises ValueError where there is no model.
+    """
+    model = from_dict(ModelConfig, _read(find_model(place) / CONFIG_FILE))
+    stored = _read(_run_of(place) / CONFIG_FILE)
+    config = from_dict(Config, stored["config"]) if "config" in stored else tiny()
+    return student_config(replace(config, model=model), model)
 
 
 class Teacher:
@@ -154,7 +168,7 @@ def lineage(place: str, model: MAViL) -> list[dict]:
     place: the teacher as the user named it, a run's folder or a model's. Each entry has `path`, `weights` (a hash) and `steps`, None
     where that is not known.
     """
-    run = Path(place).parent if Path(place).name == "model" else Path(place)
+    run = _run_of(place)
     stored = _read(run / "config.json").get("lineage", []) if (run / "summary.json").exists() else []
     return [*stored, {"path": place, "weights": fingerprint(model), "steps": _read(run / "summary.json").get("steps")}]
 
@@ -168,6 +182,10 @@ def load_teacher(place: str, expected: str | None = None) -> MAViL:
     if expected and fingerprint(model) != expected:
         raise TeacherError(f"The teacher in {place} is not the one that this run began with; put its weights back, or begin another run.")
     return model
+
+
+def _run_of(place: str) -> Path:
+    return Path(place).parent if Path(place).name == "model" else Path(place)
 
 
 def _read(path: Path) -> dict:

@@ -27,6 +27,7 @@ from mavil_edu.masking import scheduled_ratio
 from mavil_edu.mavil import Losses, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.progress import ProgressBar, terms_line
 
+GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
 TIMED_STEPS = 30  # steps that --minutes times
 TRAINING_SHARE = 0.92  # of a run's time; looks at held-out clips and checkpoints take the rest
 
@@ -215,11 +216,20 @@ def steps_for(
 
 
 def train(
-    config: Config, clips: Clips, held_out: HeldOut, run: Path, *, seed: int = 0, workers: int = 0, resume: bool = False
+    config: Config,
+    clips: Clips,
+    held_out: HeldOut,
+    run: Path,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    resume: bool = False,
+    generation: int = 0,
 ) -> tuple[MAViL, Progress]:
     """Trains for `config.train.steps` steps, writing checkpoints, `model/`, `metrics.jsonl` and TensorBoard files into `run`.
 
-    The stage is that of the held-out clips' targets: the input's patches, or a teacher's tokens.
+    The stage is that of the held-out clips' targets: the input's patches, or a teacher's tokens. generation: how many teachers came
+    before; a student never starts from the first weights of one, though their runs have the same seed.
     All that is random in step s follows from the seed and s, so a resumed run goes on as the uninterrupted one would.
     Raises TrainingError where a loss or gradient is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM and a checkpoint.
     """
@@ -227,7 +237,7 @@ def train(
 
     # 1. device, model, optimiser
     fabric = make_fabric(config)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + GENERATION * generation)
     bare = MAViL(config)
     bare_optimiser = make_optimiser(bare, config.train)
     progress = Progress()

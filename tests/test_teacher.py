@@ -22,7 +22,17 @@ from mavil_edu.evaluate import HeldOut, position_means, scored_patches
 from mavil_edu.losses import token_answers
 from mavil_edu.mavil import draw_masks, losses_of, patch_targets
 from mavil_edu.run import pretrain, pretrain_on, self_train_on
-from mavil_edu.teacher import Teacher, TeacherError, check_health, fingerprint, health, lineage, load_teacher, student_config
+from mavil_edu.teacher import (
+    Teacher,
+    TeacherError,
+    check_health,
+    fingerprint,
+    health,
+    lineage,
+    load_teacher,
+    student_config,
+    teachers_config,
+)
 from mavil_edu.train import train
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"
@@ -164,6 +174,8 @@ def test_a_student_starts_fresh_and_its_teacher_never_changes(source, clips, bat
     model, _ = train(config, clips, held_out, tmp_path / "run", seed=7)
     torch.manual_seed(7)
     fresh = MAViL(config)
+    other, _ = train(config, clips, held_out, tmp_path / "second", seed=7, generation=1)
+    assert not torch.allclose(other.audio_encoder.patch_embed.weight, fresh.audio_encoder.patch_embed.weight, atol=1e-3)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.state_dict().values(), fresh.state_dict().values(), strict=True))
     assert fingerprint(source) == before and all(p.grad is None and not p.requires_grad for p in source.parameters())
 
@@ -241,6 +253,13 @@ def test_a_run_whose_teacher_has_changed_is_not_resumed(source, tmp_path):
         pretrain_on(SAMPLES, None, few_steps(1), run, resume=True)
 
 
+def test_without_a_preset_a_student_is_made_as_its_teacher(student):
+    config = teachers_config(str(student))
+    assert config.train.steps == 2 and config.model == MAViL.from_pretrained(student).config
+    shipped = teachers_config("tiny")
+    assert shipped.model.target_width == 96 and shipped.train == tiny().train
+
+
 def test_lineage_of_a_models_folder_in_a_run_is_its_runs(student):
     model = load_teacher(str(student / "model"))
     assert lineage(str(student / "model"), model)[0]["path"] == "tiny"
@@ -269,6 +288,7 @@ def test_what_cannot_teach_is_told_in_a_sentence(tmp_path, capsys):
     assert cli.main([*arguments, "--teacher", str(tmp_path / "nothing")]) == 2
     assert cli.main([*arguments, "--iterations", "3"]) == 2
     assert cli.main([*arguments, "--teacher", "tiny", "--config.model.video.seconds", "1.28"]) == 2
+    assert cli.main([*arguments, "--teacher", "tiny", "--preset", "digits"]) == 2
     told = capsys.readouterr().err
     assert "Traceback" not in told and "first --teacher" in told and "video input is not the student's" in told
     assert not (tmp_path / "run").exists()

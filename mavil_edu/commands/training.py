@@ -14,6 +14,8 @@ def tell(out: Path, summary: dict) -> None:
     """A run's verdict in the terminal."""
     if summary["shuffled_pairs"]:
         say("This is a control: it was trained on shuffled pairs, each sound with another clip's picture, and is measured on true ones.")
+    if summary["target"] == "teacher":
+        say("This is stage 2: errors are in the space of the teacher's tokens.")
     for name in ("audio", "video"):
         ours, best = summary[name]["masked_mse"], summary[name]["best_trivial_mse"]
         gain = 100 * (1 - ours / best) if best else 0.0
@@ -22,7 +24,7 @@ def tell(out: Path, summary: dict) -> None:
     for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")):
         say(f"{label}, {r['clips']} clips: R@1 {100 * r[way]['r1']:.1f} % (chance {100 * r['chance_r1']:.1f}), "
              f"R@5 {100 * r[way]['r5']:.1f} % (chance {100 * r['chance_r5']:.1f})")  # fmt: skip
-    say(f"Open {out / 'report.html'} in a browser to see and hear it.")
+    say(f"Open {out / 'report.html'} in a browser to see {'it' if summary['target'] == 'teacher' else 'and hear it'}.")
 
 
 def demo(out: Path = Path("runs/demo"), minutes: float = 5.5, clips: int = 6000, seed: int = 0) -> None:
@@ -48,7 +50,7 @@ def pretrain(
     eval_data: Path | None = None,
     list: Path | None = None,
     classes: Path | None = None,
-    preset: Preset = "tiny",
+    preset: Preset | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -73,7 +75,8 @@ def pretrain(
         eval_data: a folder of other clips for evaluation; without it AV-MNIST's val split, else a tenth of the clips, is held out.
         list: VGGSound's or AudioSet's CSV file: of the clips in DATA those of its train split are taken, and missing ones are listed.
         classes: the list's file of class names; by default the one beside it.
-        preset: the config to start from; every number of it can be changed by the options below.
+        preset: the config to start from, every number of which can be changed by the options below; by default tiny, or with --teacher
+            the teacher's own.
         steps: steps of training, in place of the preset's.
         minutes: of training, in place of steps: 30 steps are timed, and the number of steps is fixed from that.
         seed: of the model, the masks, the order and the windows of the clips.
