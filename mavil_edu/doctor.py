@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mavil_edu.course.budget import budget_of, lessons
 
-REFERENCE_RATE = 100.0  # GFLOP/s of `matrix_rate` on the two CPU cores on which the lessons' budgets were measured
+REFERENCE_RATE = 90.0  # GFLOP/s of `matrix_rate` on the two Xeon cores on which the lessons' budgets were measured
 SIZE = 1024  # of the matrices
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 UNRUN = "A notebook that was not run shows their pictures; run the cell. After installing, reload the page."
@@ -110,9 +110,7 @@ def widgets(versions: dict[str, str | None], jupyter_elsewhere: str | None = Non
     if _major(versions["ipywidgets"]) < 8:
         return Finding("widgets", value, True, "ipywidgets is older than 8: pip install --upgrade ipywidgets.")
     if versions["jupyterlab"] is None:
-        return Finding(
-            "widgets", value, advice="Without JupyterLab: VS Code shows widgets, too, and fetches their scripts from the network."
-        )
+        return Finding("widgets", value, advice="No JupyterLab. VS Code shows widgets, too, and fetches their scripts from the network.")
     if versions["jupyterlab_widgets"] is None or _major(versions["jupyterlab_widgets"]) < 3:
         problem = "JupyterLab draws widgets with jupyterlab_widgets 3, which is missing: pip install --upgrade jupyterlab_widgets."
         return Finding("widgets", value, True, problem)
@@ -144,21 +142,15 @@ def _kernel() -> Finding:
     try:
         other = other_kernel([Path(sys.prefix) / "share" / "jupyter", user])
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        return Finding(
-            "notebook kernel", "its kernel.json is damaged", True, f"Install it anew: python -m ipykernel install --user ({error})"
-        )
+        return Finding("notebook kernel", "its kernel.json is damaged", True, f"Mend it: python -m ipykernel install --user ({error})")
     if other:
-        return Finding(
-            "notebook kernel", other, True, "Notebooks would run in another Python, without mavil_edu; start them with: make lab."
-        )
+        return Finding("notebook kernel", other, True, "Notebooks would run in another Python, without mavil_edu; use: make lab.")
     return Finding("notebook kernel", "this Python")
 
 
 def _browser() -> Finding:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    return Finding(
-        "Chromium", found or "not found", advice="" if found else "Any browser will do for the course; only its browser tests need it."
-    )
+    return Finding("Chromium", found or "not found", advice="" if found else "Any browser will do; only the browser tests need this one.")
 
 
 def _memory() -> Finding:
