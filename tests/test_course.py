@@ -10,12 +10,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mavil_edu import exercises, solutions
+from mavil_edu.cli import main
 from mavil_edu.course import grade_file as grading_file
-from mavil_edu.course import summary
+from mavil_edu.course import summary, worker
 from mavil_edu.course.answers import define, exercises_in, read_cells
 from mavil_edu.course.budget import Budget, budget_of, lessons, read_budget
 from mavil_edu.course.grade_file import grade_file
 from mavil_edu.course.registry import EXERCISES
+from mavil_edu.course.verdict import Verdict
 from mavil_edu.doctor import Finding, course_minutes, examine, free_memory, matrix_rate, other_kernel, widgets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,16 +28,33 @@ WRONG = '@exercise("normalise")\ndef normalise(log_mel, mean, std):\n    return 
 STUB = '@exercise("log_floor")\ndef log_floor(power):\n    raise NotImplementedError\n'
 
 
-def mavil(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mavil_edu", *map(str, arguments)]
-    settings = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"} | environment
-    return subprocess.run(command, capture_output=True, text=True, env=settings, check=False, timeout=300)
+@pytest.fixture
+def mavil(capsys, monkeypatch):
+    """A command's exit code, and what it said on standard output and on standard error."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
 
 
 def written(folder: Path, *cells: str, name: str = "lesson.ipynb") -> Path:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(notebook, folder / name)
     return folder / name
+
+
+def graded_here(path: Path, seconds: float = 10) -> list[Verdict]:
+    """As `grade_file`, without the process of its own, whose start takes seconds."""
+    results = path.with_suffix(".results")
+    searched = list(sys.path)
+    worker.main(str(path), str(results), *exercises_in(read_cells(path)))
+    sys.path[:] = searched
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    results.unlink()
+    return [Verdict(**row | {"misconceptions": tuple(row["misconceptions"])}) for row in rows if "name" in row]
 
 
 def defined(*cells: str) -> tuple[dict, list]:
@@ -78,11 +98,11 @@ def test_answers_that_hang_exit_or_kill_python_are_named_and_the_others_graded(t
 
 
 def test_a_file_whose_imports_hang_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(grading_file, "LOADING_SECONDS", 6.0)
+    monkeypatch.setattr(grading_file, "LOADING_SECONDS", 1.0)
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\n")
     (tmp_path / "mine.py").write_text("import slow\n" + IMPORT + RIGHT)
     (verdict,) = grade_file(tmp_path / "mine.py")
-    assert verdict.status == "timed out" and "not read within 6.0 s" in verdict.message
+    assert verdict.status == "timed out" and "not read within 1.0 s" in verdict.message
 
 
 def test_a_learners_file_named_like_a_standard_module_does_no_harm(tmp_path):
@@ -99,7 +119,7 @@ def test_magics_and_divided_scripts_are_read():
 
 def test_a_script_is_divided_at_its_cell_marks_so_that_one_faulty_cell_spoils_no_other(tmp_path):
     (tmp_path / "mine.py").write_text(f"# %%\n{IMPORT}\n# %% [markdown]\n# text\n# %%\n{RIGHT}\n# %%\n{WRONG.replace('/ std', '/')}\n")
-    right, broken = grade_file(tmp_path / "mine.py")
+    right, broken = graded_here(tmp_path / "mine.py")
     assert right.status == "passed"
     assert (
         broken.status == "error"
@@ -118,14 +138,14 @@ def test_what_could_not_be_defined_is_told_with_its_reason():
 
 def test_an_error_of_an_answer_comes_with_what_failed_before_it(tmp_path):
     path = written(tmp_path, IMPORT, "from no_such_module import HOP\n", RIGHT.replace("160", "HOP"))
-    (verdict,) = grade_file(path)
+    (verdict,) = graded_here(path)
     assert "name 'HOP' is not defined" in verdict.message and "no_such_module" in verdict.message
     assert "return max(0, 1 + (samples - 400) // HOP)" in verdict.message
 
 
 def test_the_newest_definition_in_a_file_counts_once(tmp_path):
     path = written(tmp_path, IMPORT, RIGHT.replace("400", "1"), RIGHT)
-    assert [verdict.status for verdict in grade_file(path)] == ["passed"]
+    assert [verdict.status for verdict in graded_here(path)] == ["passed"]
 
 
 @pytest.mark.parametrize(
@@ -149,21 +169,33 @@ def test_files_that_cannot_be_graded_are_refused_with_a_sentence(tmp_path, name,
         grade_file(tmp_path / name, seconds=0)
 
 
-def test_check_lists_red_and_green_and_sets_the_exit_code(tmp_path):
-    done = mavil("check", written(tmp_path, IMPORT, RIGHT, name="right.ipynb"))
-    assert done.returncode == 0 and "✓ frames_in: right in all 7 cases." in done.stdout
+def test_check_lists_red_and_green_and_sets_the_exit_code(mavil, tmp_path, monkeypatch):
+    monkeypatch.setattr(grading_file, "grade_file", graded_here)
     path = written(tmp_path, IMPORT, RIGHT, WRONG, STUB)
-    done = mavil("check", path)
-    assert done.returncode == 1
-    for words in ("✓ frames_in", "✗ normalise: not right yet", "→ You divided by", "· log_floor", "1 right, 1 not right, 1 not attempted."):
-        assert words in done.stdout
-    done = mavil("check", path, "--json")
-    rows = json.loads(done.stdout)
-    assert done.returncode == 1 and [row["status"] for row in rows] == ["passed", "wrong", "not attempted"]
-    assert {row["lesson"] for row in rows} == {"01"} and rows[0]["path"] == str(path)
+    code, said, _ = mavil("check", path)
+    assert code == 1
+    for words in ("✓ frames_in: right", "✗ normalise: not right yet", "→ You divided by", "· log_floor"):
+        assert words in said
+    assert said.endswith("1 right, 1 not right, 1 not attempted.\n")
+    right = written(tmp_path, IMPORT, RIGHT, name="right.ipynb")
+    assert mavil("check", right)[0] == 0
+    code, said, _ = mavil("check", right, path, "--json")
+    rows = json.loads(said)
+    assert code == 1 and [row["status"] for row in rows] == ["passed", "passed", "wrong", "not attempted"]
+    assert [row["path"] for row in rows] == [str(right), *[str(path)] * 3]
+
+
+def test_check_says_what_it_needs(mavil, tmp_path):
     for arguments, words in (((), "Name one or more files"), ((tmp_path / "no.py",), "There is no file")):
-        done = mavil("check", *arguments)
-        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+        code, _, told = mavil("check", *arguments)
+        assert code == 2 and words in told and "Traceback" not in told
+
+
+def test_a_whole_process_checks_a_file(tmp_path):
+    path = written(tmp_path, IMPORT, RIGHT)
+    command = [sys.executable, "-m", "mavil_edu", "check", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0 and "frames_in: right in all 7 cases." in done.stdout
 
 
 # Progress
@@ -194,19 +226,22 @@ def test_progress_counts_by_lesson_and_says_what_is_next():
     assert summary.next_step(everything) == "Every exercise is passed."
 
 
-def test_the_progress_command_reads_what_check_has_noted(tmp_path):
+def test_the_progress_command_reads_what_check_has_noted(mavil, tmp_path, monkeypatch):
     path = tmp_path / "mine.json"
-    script = f"{IMPORT}{RIGHT}check('frames_in')\nquiz('why_ratio', 'b')\n"
-    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT), "MAVIL_EDU_PROGRESS": str(path)}, check=True)
-    done = mavil("progress", "--json", MAVIL_EDU_PROGRESS=str(path))
-    answer = json.loads(done.stdout)
+    monkeypatch.setenv("MAVIL_EDU_PROGRESS", str(path))
+    monkeypatch.setattr(exercises, "attempts", {"frames_in": solutions.frames_in})
+    exercises.check("frames_in")
+    exercises.quiz("why_ratio", "b")
+    assert mavil("progress")[0] == 0
+    answer = json.loads(mavil("progress", "--json")[1])
     assert answer["file"] == str(path) and answer["lessons"]["01"]["passed"] == 1 and answer["lessons"]["03"]["right"] == 1
-    done = mavil("progress", MAVIL_EDU_PROGRESS=str(path))
-    assert done.returncode == 0 and "1 of 8" in done.stdout and "Next: mel_of_hz" in done.stdout and str(path) in done.stderr
+    _, said, told = mavil("progress")
+    assert "1 of 8" in said and "Next: mel_of_hz" in said and str(path) in told
     path.write_text("{")
-    done = mavil("progress", MAVIL_EDU_PROGRESS=str(path))
-    assert done.returncode == 2 and "delete it to begin anew" in done.stderr and "Traceback" not in done.stderr
-    assert mavil("progress", MAVIL_EDU_PROGRESS="").returncode == 0
+    code, _, told = mavil("progress")
+    assert code == 2 and "delete it to begin anew" in told
+    monkeypatch.setenv("MAVIL_EDU_PROGRESS", "")
+    assert mavil("progress")[0] == 0
 
 
 # The doctor
@@ -253,10 +288,10 @@ def test_the_doctor_looks_at_everything_and_says_how_long_the_course_takes():
     assert matrix_rate(0.05) > 0.1
 
 
-def test_the_doctors_answer_can_be_read_by_a_program():
-    done = mavil("doctor", "--json")
-    answer = json.loads(done.stdout)
-    assert done.returncode == any(finding["problem"] for finding in answer["findings"])
+def test_the_doctors_answer_can_be_read_by_a_program(mavil):
+    code, said, _ = mavil("doctor", "--json")
+    answer = json.loads(said)
+    assert code == any(finding["problem"] for finding in answer["findings"])
     assert "00_quickstart" in answer["lessons"] and answer["lessons"]["00_quickstart"]["here_minutes"] > 0
 
 
@@ -282,26 +317,24 @@ def test_every_lesson_declares_a_budget_that_a_laptop_has(path):
     assert 0 < budget.minutes <= 10 and 100 <= budget.megabytes <= 4000
 
 
-def run_with_guard(folder: Path, minutes: str, seconds: float) -> subprocess.CompletedProcess:
+def timed_lesson(folder: Path, name: str, minutes: str) -> None:
     cells = [
         nbformat.v4.new_markdown_cell(f"**Budget:** {minutes} minutes of computing on two CPU cores, 1 GB of memory"),
         nbformat.v4.new_code_cell("import time", execution_count=1),
-        nbformat.v4.new_code_cell(f"time.sleep({seconds})", execution_count=2),
+        nbformat.v4.new_code_cell("time.sleep(2)", execution_count=2),
         nbformat.v4.new_code_cell("time.sleep(0.01)", execution_count=3),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01_lesson.ipynb")
-    (folder / "conftest.py").write_text((ROOT / "notebooks" / "conftest.py").read_text())
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "--nbval"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([*command, "--nbval-current-env", "."], cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
 
 
 def test_nbval_fails_once_where_a_lesson_takes_more_than_three_times_its_minutes(tmp_path):
-    done = run_with_guard(tmp_path, "0.01", 2.0)  # 0.6 s declared, 2 s taken
-    assert done.returncode == 1 and "1 failed, 2 passed" in done.stdout, done.stdout
-    assert "it declares 0.01, and 3 times that is too much" in done.stdout
-
-
-def test_nbval_passes_where_a_lesson_keeps_to_its_minutes(tmp_path):
-    done = run_with_guard(tmp_path, "0.1", 2.0)
-    assert done.returncode == 0, done.stdout
+    timed_lesson(tmp_path, "01_slow", "0.01")  # 0.6 s declared, 2 s taken
+    timed_lesson(tmp_path, "02_quick", "1")
+    (tmp_path / "conftest.py").write_text((ROOT / "notebooks" / "conftest.py").read_text())
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "--nbval"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--nbval-current-env", "."], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 1 and "1 failed, 5 passed" in done.stdout, done.stdout
+    assert "01_slow.ipynb has taken 0.03 minutes" in done.stdout and "it declares 0.01, and 3 times that is too much" in done.stdout

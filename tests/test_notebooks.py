@@ -214,7 +214,8 @@ def test_a_changed_solution_is_drift(tmp_path, monkeypatch):
 
 def test_the_builder_says_what_a_lesson_takes_beside_what_it_declares(tmp_path, monkeypatch, capsys):
     (tmp_path / "lesson.py").write_text(
-        "# %% [markdown]\n# **Budget:** 1 minute of computing on two CPU cores, 1 MB of memory\n\n# %%\nimport time\n\n# %%\ntime.sleep(6)\n"
+        "# %% [markdown]\n# **Budget:** 1 minute of computing on two CPU cores, 1 MB of memory\n\n# "
+        "%%\nimport time\n\n# %%\ntime.sleep(6)\n"
     )
     monkeypatch.setattr(build, "HERE", tmp_path)
     monkeypatch.setenv("MAVIL_EDU_PROGRESS", "")

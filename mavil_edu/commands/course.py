@@ -32,7 +32,6 @@ def check(
     from rich.console import Console
 
     from mavil_edu.course.grade_file import grade_file
-    from mavil_edu.course.registry import EXERCISES
 
     graded = {path: grade_file(path, seconds) for path in paths}
     verdicts = [verdict for several in graded.values() for verdict in several]
@@ -41,7 +40,6 @@ def check(
             {
                 "path": str(path),
                 "name": verdict.name,
-                "lesson": EXERCISES[verdict.name].lesson if verdict.name in EXERCISES else None,
                 "status": verdict.status,
                 "message": verdict.message,
                 "misconceptions": list(verdict.misconceptions),

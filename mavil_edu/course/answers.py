@@ -22,7 +22,8 @@ def read_cells(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".py":
-            return re.split(r"^# %%.*$", text, flags=re.MULTILINE)
+            head, *cells = re.split(r"^# %%.*$", text, flags=re.MULTILINE)
+            return [head, *cells] if head.strip() else cells
         cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
         return ["".join(cell["source"]) for cell in cells]
     except (ValueError, KeyError, TypeError) as error:
@@ -77,7 +78,7 @@ def define(cells: list[str]) -> tuple[dict[str, str], list[str]]:
                 exec(compile(ast.Module([node], type_ignores=[]), place, "exec"), names)
             except (Exception, SystemExit) as error:
                 told = f"cell {number}, line {node.lineno}: {type(error).__name__}: {error}"
-                marked = MARKED.findall("\n".join(ast.unparse(node).splitlines()))
+                marked = MARKED.findall(ast.unparse(node))
                 failed |= dict.fromkeys(marked, told)
                 others += [] if marked else [told]
     return failed, others

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mavil_edu
 from mavil_edu.course.answers import exercises_in, read_cells
-from mavil_edu.course.grading import Verdict
+from mavil_edu.course.verdict import Verdict
 
 LOADING_SECONDS = 90  # for torch and the learner's imports, on a slow disk
 

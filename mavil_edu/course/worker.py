@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mavil_edu import exercises
 from mavil_edu.course.answers import define, read_cells
-from mavil_edu.course.grading import Verdict, grade
+from mavil_edu.course.grading import grade
 from mavil_edu.course.registry import EXERCISES
+from mavil_edu.course.verdict import Verdict
 
 
 def _verdict(name: str, failed: dict[str, str], others: list[str]) -> Verdict:
