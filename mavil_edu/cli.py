@@ -11,7 +11,7 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, datasets, embedding, masking, probing, retrieval, shards, training
+from mavil_edu.commands import benchmark, clips, course, datasets, embedding, masking, probing, retrieval, shards, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -61,6 +61,9 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "embed": _deferred(embedding.embed),
         "shards": _deferred(shards.shards),
         "benchmark": _deferred(benchmark.benchmark),
+        "check": _deferred(course.check),
+        "progress": _deferred(course.progress),
+        "doctor": _deferred(course.doctor),
     }
     groups = {"benchmark": {"data": _deferred(benchmark.data)}}  # commands of two words
     prog, description = "mavil-edu", DESCRIPTION
