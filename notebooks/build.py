@@ -23,6 +23,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # longest time that one cell may take
 
 
@@ -46,6 +47,8 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})  # nbclient adds timestamps
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)  # without a kernel it shows nothing; its picture beside it does
 
 
 def build(source: Path) -> Path:
