@@ -82,10 +82,10 @@ player(torch.cat([clicks, tones]), "Two clicks, then two tones")
 # %%
 
 
-def power_of(wave: torch.Tensor, milliseconds: int, hop: int = 16) -> torch.Tensor:
+def power_of(wave: torch.Tensor, milliseconds: int, points: int = 4000) -> torch.Tensor:
     window = milliseconds * SAMPLE_RATE // 1000
-    pieces = wave.unfold(-1, window, hop) * torch.hann_window(window, periodic=False)
-    return torch.fft.rfft(pieces, n=4000).abs().square()  # (pieces, frequencies), a frequency every 4 Hz
+    pieces = wave.unfold(-1, window, 16) * torch.hann_window(window, periodic=False)
+    return torch.fft.rfft(pieces, n=points).abs().square()  # (pieces 1 ms apart, frequencies 4 Hz apart)
 
 
 # %%
@@ -105,9 +105,9 @@ diagrams.maps(shown, ("clicks | tones (ms)", 0, 200), ("frequency (Hz)", 800, 13
 one_click, one_tone = torch.zeros(4000), torch.sin(2 * math.pi * 1000 * seconds)
 one_click[2000] = 1
 for ms in (5, 25, 100):
-    over_time, over_frequency = power_of(one_click, ms).sum(1), power_of(one_tone, ms)[50]
-    long = int((over_time > over_time.max() / 2).sum())  # pieces start 1 ms apart
-    wide = int((over_frequency > over_frequency.max() / 2).sum()) * 4
+    over_time, over_frequency = power_of(one_click, ms).sum(1), power_of(one_tone, ms, points=16_000)[50]
+    long = int((over_time > over_time.max() / 2).sum())
+    wide = int((over_frequency > over_frequency.max() / 2).sum())  # 1 Hz apart with 16,000 points
     told = [f"{what} {'yes' if size < gap else 'no'}" for what, size, gap in (("clicks", long, 15), ("tones", wide, 120))]
     print(f"{ms:3} ms: a click is {long} ms long, a tone {wide} Hz wide, product {long * wide / 1000:.1f}; told apart: {', '.join(told)}")
 

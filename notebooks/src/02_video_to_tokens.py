@@ -1,8 +1,8 @@
 # %% [markdown]
 # # From video to tokens
 #
-# **The question:** ten seconds of video are a hundred million numbers, most of which repeat each other. Which of them does MAViL look
-# at, and how does a transformer, which reads a list, know where and when each token was?
+# **The question:** four seconds of video are 15 million numbers, most of which repeat each other. Which of them does MAViL look at, and
+# how does a transformer, which reads a list, know where and when each token was?
 #
 # **You will be able to** choose frames by time, cut them into tubelets, give each its position in three dimensions, show that a linear
 # layer on patches is a convolution, and say what one token more costs.
@@ -144,8 +144,8 @@ print(tuple(small.shape), "->", tuple(small_patches.shape))
 looks = rearrange(pictures / 255, "(t pt) (h ph) (w pw) c -> (t h w) pt (ph pw c)", pt=2, ph=16, pw=16)
 change = (looks[:, 1] - looks[:, 0]).abs().mean(dim=1)  # (784,)
 most, t = int(change.argmax()), int(change.argmax()) // 196
-still = t * 196 + 3 * 14 + 2  # at the same time, up in a corner
-diagrams.tubelets(pictures, (2, 16, 16), {"most movement": most, "a corner": still})
+still = t * 196 + 3 * 14 + 2  # at the same time, beside it
+diagrams.tubelets(pictures, (2, 16, 16), {"most movement": most, "nothing moves": still})
 
 # %% [markdown]
 # Sound and picture share their time. What was to be heard in those 0.64 s?
