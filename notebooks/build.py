@@ -58,7 +58,12 @@ def build(source: Path) -> Path:
         if "nbval-skip" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = [*cell.metadata["tags"], "skip-execution"]
     NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": HERE}}, skip_cells_with_tag="skip-execution"
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": HERE}},
+        skip_cells_with_tag="skip-execution",
+        coalesce_streams=True,  # what a cell prints is one output, in how many pieces it came notwithstanding
     ).execute()
     for cell in notebook.cells:
         if "skip-execution" in cell.metadata.get("tags", []):

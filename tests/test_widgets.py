@@ -83,17 +83,13 @@ def test_neighbours_are_heard_where_asked_for(explorer):
 
 
 def test_the_patch_with_the_tone_sounds_of_it_and_of_nothing_else(spectrogram):
-    hit = audio.mel_bank(128).argmax(0)[(audio.mel_bank(128)[32] > 0).nonzero()[0, 0]]  # the band that holds 1 kHz, bin 32
-    assert int(hit) == 32
-    band = int(audio.mel_bank(128)[32].argmax())
-    wanted = band // 16
+    bank = audio.mel_bank(128)
+    wanted = int(bank[32].argmax()) // 16  # the patch whose bands hold 1 kHz, which is bin 32 of the spectrum
     sound, raised = widgets.patch_sound(spectrogram, slice(96, 128), slice(16 * wanted, 16 * wanted + 16))
     power = torch.fft.rfft(sound).abs().square()
     hertz = torch.arange(len(power)) * 16_000 / len(sound)
     assert abs(float(hertz[power.argmax()]) - 1000) < 40
-    edges = [
-        float(hertz_of) for hertz_of in (audio.mel_bank(128)[:, 16 * wanted : 16 * wanted + 16].sum(1) > 0).nonzero()[[0, -1], 0] * 31.25
-    ]
+    edges = (bank[:, 16 * wanted : 16 * wanted + 16].sum(1) > 0).nonzero()[[0, -1], 0] * 31.25
     inside = (hertz > edges[0] - 60) & (hertz < edges[1] + 60)
     assert float(power[inside].sum() / power.sum()) > 0.98
     assert sound.abs().max() == pytest.approx(widgets.PEAK) and raised < 10

@@ -92,9 +92,8 @@ def power_of(wave: torch.Tensor, milliseconds: int, points: int = 4000) -> torch
 shown = {}
 for ms in (5, 25, 100):
     two = [power_of(wave, ms)[:, 200:330] for wave in (clicks, tones)]  # 800 to 1320 Hz
-    level = [10 * torch.log10(power / power.max() + 1e-4) for power in two]
-    middle = len(level[0]) // 2
-    shown[f"window of {ms} ms"] = torch.cat([part[middle - 50 : middle + 50] for part in level]).T
+    middle = len(two[0]) // 2
+    shown[f"window of {ms} ms"] = torch.cat([power[middle - 50 : middle + 50] / power.max() for power in two]).T
 diagrams.maps(shown, ("clicks | tones (ms)", 0, 200), ("frequency (Hz)", 800, 1320))
 
 # %% [markdown]
