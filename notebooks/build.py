@@ -10,6 +10,7 @@ follow from their text's place, so that a rebuild without a change gives the sam
 
 import argparse
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -27,6 +28,16 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # longest time that one cell may take
 
 
+def _with_solutions(text: str) -> str:
+    """A markdown cell's text with each line `# SOLUTION name` replaced by that solution, folded away."""
+    from mavil_edu.course.registry import find_exercise
+
+    def folded(line: re.Match) -> str:
+        return f"<details><summary>Solution</summary>\n\n```python\n{find_exercise(line[1]).source}\n```\n</details>"
+
+    return re.sub(r"^# SOLUTION (\w+)$", folded, text, flags=re.MULTILINE)
+
+
 def read_source(source: Path) -> nbformat.NotebookNode:
     """A lesson as an unexecuted notebook, with stable cell ids and our metadata only."""
     notebook = jupytext.read(source, fmt="py:percent")
@@ -34,6 +45,8 @@ def read_source(source: Path) -> nbformat.NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     seen: dict[str, int] = {}
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _with_solutions(cell.source)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
         cell.id = f"{digest}-{seen[digest]}"

@@ -23,6 +23,7 @@ from einops import rearrange
 from mavil_edu import audio, diagrams, figures, media
 from mavil_edu.config import SAMPLE_RATE, paper, tiny
 from mavil_edu.display import player
+from mavil_edu.exercises import check, exercise, quiz
 
 # %% [markdown]
 # ## 1. The wave
@@ -62,9 +63,23 @@ print("the same spectrum:", torch.allclose(spectrum, torch.fft.rfft(backwards).a
 # %% [markdown]
 # The two sound nothing alike, and have the same spectrum. The spectrum of a whole sound says *which* frequencies there are, and not
 # *when*. So we cut the sound into short windows and transform each by itself.
+
+# %% [markdown]
+# **Exercise `frames_in`** (5 minutes, difficulty 1 of 3). How many whole windows of 400 samples, one every 160 samples, lie in
+# so many samples? Windows that reach beyond the end do not count.
 #
-# <!-- exercise: frames_in -->
-#
+# # SOLUTION frames_in
+
+
+# %%
+@exercise("frames_in")
+def frames_in(samples: int) -> int:
+    raise NotImplementedError
+
+
+check("frames_in")
+
+# %% [markdown]
 # ## 3. How long is a window?
 #
 # A test: two clicks, 15 ms apart; then two tones, 120 Hz apart. Can you hear that each is two?
@@ -170,8 +185,21 @@ half = mel_of(torch.tensor(8000.0)) / 2
 print(f"8000 Hz is {2 * half:.0f} mel; half of that is {700 * (math.exp(half / 1127) - 1):.0f} Hz")
 
 # %% [markdown]
-# <!-- exercise: mel_of_hz -->
+# **Exercise `mel_of_hz`** (3 minutes, difficulty 1 of 3). Turn frequencies in hertz into mels: 1127 times the natural logarithm
+# of 1 + frequency / 700.
 #
+# # SOLUTION mel_of_hz
+
+
+# %%
+@exercise("mel_of_hz")
+def mel_of_hz(hz: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+check("mel_of_hz")
+
+# %% [markdown]
 # 128 triangles stand side by side on this scale, from 20 Hz to 8 kHz. Each begins at its left neighbour's peak and ends at its right
 # neighbour's. A triangle is the lower of two ramps, one that rises and one that falls.
 
@@ -226,8 +254,21 @@ diagrams.maps(panels, ("seconds", 0, 2.54), ("mel band", 0, 128))
 # the tones of the metal, the falling lines are the background, and a bright edge is each strike.
 #
 # The logarithm of 0 would be −∞, so the least power is fixed: the floor.
+
+# %% [markdown]
+# **Exercise `log_floor`** (3 minutes, difficulty 1 of 3). Take the natural logarithm of a power, which is first raised to at
+# least `torch.finfo(torch.float32).eps`.
 #
-# <!-- exercise: log_floor -->
+# # SOLUTION log_floor
+
+
+# %%
+@exercise("log_floor")
+def log_floor(power: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+check("log_floor")
 
 # %%
 print(
@@ -310,8 +351,21 @@ assert torch.equal(by_hand, patchify(small, config))
 print(tuple(small.shape), "->", tuple(by_hand.shape), "b (t f) (pt pf)")
 
 # %% [markdown]
-# <!-- exercise: patchify_audio -->
+# **Exercise `patchify_audio`** (8 minutes, difficulty 2 of 3). Cut spectrograms (b, 1, time, pitch) into patches of 16 × 16,
+# each flattened: (b, patches, 256). First all pitches of the first moment, then those of the second.
 #
+# # SOLUTION patchify_audio
+
+
+# %%
+@exercise("patchify_audio")
+def patchify_audio(spectrogram: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+check("patchify_audio")
+
+# %% [markdown]
 # **And the order matters.** If the two letters are swapped, the numbers are the same and each token means another place. Put back with
 # the right pattern, it looks like this; listen to it in the cell after.
 
@@ -335,8 +389,21 @@ restored = whole[0, 0, : len(log_mel)] * (2 * config.std) + config.mean
 print("log-mel restored:", torch.allclose(restored, log_mel, atol=1e-3))
 
 # %% [markdown]
-# <!-- exercise: unpatchify_audio -->
+# **Exercise `unpatchify_audio`** (8 minutes, difficulty 2 of 3). Put patches (b, t · f, 256) back together to spectrograms (b,
+# 1, time, pitch): the inverse of `patchify_audio`. `t` and `f` say how many patches there are along time and pitch.
 #
+# # SOLUTION unpatchify_audio
+
+
+# %%
+@exercise("unpatchify_audio")
+def unpatchify_audio(patches: Tensor, t: int, f: int) -> Tensor:
+    raise NotImplementedError
+
+
+check("unpatchify_audio")
+
+# %% [markdown]
 # From 128 bands to 257 frequencies: many spectra would give the same bands, and one of them is found. Then the **phases**, which the
 # spectrogram never kept: Griffin-Lim looks for phases on which overlapping windows agree. Then the emphasis is undone. **Guess:** how
 # much of the metal will you recognise?
@@ -395,6 +462,20 @@ player(one * 0.4 / one.abs().max(), "Token 13 alone, louder")
 from mavil_edu.widgets import tokens_explorer
 
 tokens_explorer(log_mels, config, t=1, f=5)
+
+# %% [markdown]
+# ## Questions
+#
+# Answer with a letter, for example `quiz("why_window", "a")`.
+
+# %%
+quiz("why_window")
+
+# %%
+quiz("why_log")
+
+# %%
+quiz("which_token")
 
 # %% [markdown]
 # ## What to remember

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from mavil_edu import diagrams, figures, media, video
 from mavil_edu.config import paper, tiny
 from mavil_edu.display import player, video_player
+from mavil_edu.exercises import check, exercise, quiz
 
 # %% [markdown]
 # ## 1. A clip
@@ -69,8 +70,21 @@ assert torch.equal(eight, media.read_clip(Path("../data_samples/002.mp4"), 2.56,
 figures.frame_panels({"8 frames, at the middle of 8 intervals": eight}, seconds)
 
 # %% [markdown]
-# <!-- exercise: frame_times -->
+# **Exercise `frame_times`** (5 minutes, difficulty 1 of 3). A clip of so many seconds is divided into `frames` equal intervals.
+# At which seconds do their middles lie? A tensor (frames,).
 #
+# # SOLUTION frame_times
+
+
+# %%
+@exercise("frame_times")
+def frame_times(seconds: float, frames: int) -> Tensor:
+    raise NotImplementedError
+
+
+check("frame_times")
+
+# %% [markdown]
 # Why not simply take every 8th frame? A phone in the dark, or a call on a bad line, drops frames. Here is such a file: after 0.64 s it
 # keeps one frame in four. **Guess:** what goes wrong if frames are counted?
 
@@ -136,8 +150,36 @@ assert torch.equal(small_patches, patchify(small, config))
 print(tuple(small.shape), "->", tuple(small_patches.shape))
 
 # %% [markdown]
-# <!-- exercise: patchify_video -->
+# **Exercise `tokens_of`** (5 minutes, difficulty 1 of 3). How many tokens do so many frames of height × width pixels give, with
+# patches of 2 × 16 × 16?
 #
+# # SOLUTION tokens_of
+
+
+# %%
+@exercise("tokens_of")
+def tokens_of(frames: int, height: int, width: int) -> int:
+    raise NotImplementedError
+
+
+check("tokens_of")
+
+# %% [markdown]
+# **Exercise `patchify_video`** (8 minutes, difficulty 2 of 3). Cut clips (b, 3, time, height, width) into patches of 2 × 16 ×
+# 16: (b, patches, 1536). Patches in the order time, height, width; inside a patch time, height, width, colour.
+#
+# # SOLUTION patchify_video
+
+
+# %%
+@exercise("patchify_video")
+def patchify_video(video: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+check("patchify_video")
+
+# %% [markdown]
 # **What does one hold?** Two looks at the same place, 0.32 s apart. Between them something moves, or nothing does.
 
 # %%
@@ -204,8 +246,21 @@ assert torch.allclose(table, sincos_positions((14,), 256)[1:], atol=1e-5)
 diagrams.maps({"14 places, 256 numbers each": table}, ("number in the vector (sines | cosines)", 0, 256), ("place", 0, 14))
 
 # %% [markdown]
-# <!-- exercise: positions_1d -->
+# **Exercise `sincos_1d`** (10 minutes, difficulty 2 of 3). Positions on one axis: for places (n,) a table (n, width). Its first
+# half holds sin(place · ω), its second half cos(place · ω), with ω_i = 10000^(−i / (width / 2)) for i = 0, 1, … width / 2 − 1.
 #
+# # SOLUTION sincos_1d
+
+
+# %%
+@exercise("sincos_1d")
+def sincos_1d(places: Tensor, width: int) -> Tensor:
+    raise NotImplementedError
+
+
+check("sincos_1d")
+
+# %% [markdown]
 # For three axes the width is shared out: a third for time, a third for the row, a third for the column. The class token gets a row of
 # zeros.
 
@@ -251,9 +306,24 @@ print("the same tokens:", torch.allclose(convolved, small_patches @ weight.T, at
 # %% [markdown]
 # Kernels do not overlap, so each looks at one patch only: a dot product of the same numbers in another order. We write it as a linear
 # layer because hidden patches can then be dropped **before** it, and cost nothing.
+
+# %% [markdown]
+# **Exercise `conv_as_linear`** (12 minutes, difficulty 3 of 3). A convolution whose step is as large as its kernel is a linear
+# layer on patches. Given patches (b, n, pt · ph · pw · 3) as `patchify_video` orders them, a kernel (d, 3, pt, ph, pw) and a
+# bias (d,), give what the convolution would: (b, n, d).
 #
-# <!-- exercise: kernel_to_linear -->
-#
+# # SOLUTION conv_as_linear
+
+
+# %%
+@exercise("conv_as_linear")
+def conv_as_linear(patches: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+check("conv_as_linear")
+
+# %% [markdown]
 # One thing the convolution teaches: a kernel for pictures can start a video model. Repeat it over the 2 frames and halve it. On a
 # video that stands still, it must give what the picture's kernel gives.
 
@@ -278,8 +348,21 @@ print(f"equal at n = 6 d = {6 * d} tokens")
 diagrams.lines({"each token alone": (n, alone), "attention": (n, together)}, "tokens", "multiply-adds a block", log=True)
 
 # %% [markdown]
-# <!-- exercise: tokens_of -->
+# **Exercise `attention_cost`** (8 minutes, difficulty 2 of 3). How many multiply-adds do the two products of self-attention
+# take, queries · keys and attention · values, over all heads? The heads share the width among them.
 #
+# # SOLUTION attention_cost
+
+
+# %%
+@exercise("attention_cost")
+def attention_cost(tokens: int, width: int, heads: int) -> int:
+    raise NotImplementedError
+
+
+check("attention_cost")
+
+# %% [markdown]
 # Count it for real: PyTorch can count while a block of the library runs. It counts multiplications and additions apart, hence the 2.
 
 # %%
@@ -326,7 +409,22 @@ print("784 tokens take more than three times as long as 157:", "yes" if ratio > 
 
 # %% [markdown]
 # This is what masking buys: with 80 % of the tokens hidden, the encoder computes on the rest alone.
+
+# %% [markdown]
+# ## Questions
 #
+# Answer with a letter, for example `quiz("why_two_frames", "a")`.
+
+# %%
+quiz("why_two_frames")
+
+# %%
+quiz("twice_the_tokens")
+
+# %%
+quiz("without_positions")
+
+# %% [markdown]
 # ## What to remember
 #
 # - Frames are chosen by their time, never by counting; else sound and picture drift apart.
