@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
+from torch import Tensor
 
 from mavil_edu import audio, diagrams, figures, media
 from mavil_edu.config import SAMPLE_RATE, paper, tiny
@@ -97,7 +98,7 @@ player(torch.cat([clicks, tones]), "Two clicks, then two tones")
 # %%
 
 
-def power_of(wave: torch.Tensor, milliseconds: int, points: int = 4000) -> torch.Tensor:
+def power_of(wave: Tensor, milliseconds: int, points: int = 4000) -> Tensor:
     window = milliseconds * SAMPLE_RATE // 1000
     pieces = wave.unfold(-1, window, 16) * torch.hann_window(window, periodic=False)
     return torch.fft.rfft(pieces, n=points).abs().square()  # (pieces 1 ms apart, frequencies 4 Hz apart)
@@ -177,7 +178,7 @@ diagrams.lines({"one window": (hertz, 10 * torch.log10(power[struck] + 1e-12))},
 # %%
 
 
-def mel_of(frequency: torch.Tensor) -> torch.Tensor:
+def mel_of(frequency: Tensor) -> Tensor:
     return 1127 * torch.log(1 + frequency / 700)
 
 

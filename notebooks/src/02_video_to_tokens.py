@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from einops import rearrange, repeat
+from torch import Tensor
 from torch.nn import functional as F
 
 from mavil_edu import diagrams, figures, media, video
@@ -60,7 +61,7 @@ print([f"{t:.2f} s" for t in times.tolist()])
 timestamps = torch.arange(64) * 0.04  # of this file: 25 frames a second
 
 
-def shown_at(times: torch.Tensor, timestamps: torch.Tensor) -> torch.Tensor:
+def shown_at(times: Tensor, timestamps: Tensor) -> Tensor:
     begun = timestamps <= rearrange(times, "wanted -> wanted 1") + 1e-4
     return begun.sum(dim=1) - 1
 
@@ -235,7 +236,7 @@ figures.frame_panels({"the clip": small_pictures, "its tokens, shuffled": mixed}
 from mavil_edu.positions import sincos_positions
 
 
-def one_axis(places: torch.Tensor, width: int) -> torch.Tensor:
+def one_axis(places: Tensor, width: int) -> Tensor:
     frequencies = 10_000.0 ** -(torch.arange(width // 2) / (width // 2))
     angles = rearrange(places, "n -> n 1") * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
