@@ -29,13 +29,16 @@ CELL_SECONDS = 600  # longest time that one cell may take
 
 
 def _with_solutions(text: str) -> str:
-    """A markdown cell's text with each line `# SOLUTION name` replaced by that solution, folded away."""
+    """A markdown cell's text with each line `EXERCISE name` replaced by the task, and `SOLUTION name` by the solution, folded away."""
     from mavil_edu.course.registry import find_exercise
 
-    def folded(line: re.Match) -> str:
-        return f"<details><summary>Solution</summary>\n\n```python\n{find_exercise(line[1]).source}\n```\n</details>"
+    def inserted(line: re.Match) -> str:
+        entry = find_exercise(line[2])
+        return (
+            entry.header if line[1] == "EXERCISE" else f"<details><summary>Solution</summary>\n\n```python\n{entry.source}\n```\n</details>"
+        )
 
-    return re.sub(r"^# SOLUTION (\w+)$", folded, text, flags=re.MULTILINE)
+    return re.sub(r"^(EXERCISE|SOLUTION) (\w+)$", inserted, text, flags=re.MULTILINE)
 
 
 def read_source(source: Path) -> nbformat.NotebookNode:

@@ -66,10 +66,9 @@ print("the same spectrum:", torch.allclose(spectrum, torch.fft.rfft(backwards).a
 # *when*. So we cut the sound into short windows and transform each by itself.
 
 # %% [markdown]
-# **Exercise `frames_in`** (5 minutes, difficulty 1 of 3). How many whole windows of 400 samples, one every 160 samples, lie in
-# so many samples? Windows that reach beyond the end do not count.
+# EXERCISE frames_in
 #
-# # SOLUTION frames_in
+# SOLUTION frames_in
 
 
 # %%
@@ -186,10 +185,9 @@ half = mel_of(torch.tensor(8000.0)) / 2
 print(f"8000 Hz is {2 * half:.0f} mel; half of that is {700 * (math.exp(half / 1127) - 1):.0f} Hz")
 
 # %% [markdown]
-# **Exercise `mel_of_hz`** (3 minutes, difficulty 1 of 3). Turn frequencies in hertz into mels: 1127 times the natural logarithm
-# of 1 + frequency / 700.
+# EXERCISE mel_of_hz
 #
-# # SOLUTION mel_of_hz
+# SOLUTION mel_of_hz
 
 
 # %%
@@ -257,10 +255,9 @@ diagrams.maps(panels, ("seconds", 0, 2.54), ("mel band", 0, 128))
 # The logarithm of 0 would be −∞, so the least power is fixed: the floor.
 
 # %% [markdown]
-# **Exercise `log_floor`** (3 minutes, difficulty 1 of 3). Take the natural logarithm of a power, which is first raised to at
-# least `torch.finfo(torch.float32).eps`.
+# EXERCISE log_floor
 #
-# # SOLUTION log_floor
+# SOLUTION log_floor
 
 
 # %%
@@ -352,10 +349,9 @@ assert torch.equal(by_hand, patchify(small, config))
 print(tuple(small.shape), "->", tuple(by_hand.shape), "b (t f) (pt pf)")
 
 # %% [markdown]
-# **Exercise `patchify_audio`** (8 minutes, difficulty 2 of 3). Cut spectrograms (b, 1, time, pitch) into patches of 16 × 16,
-# each flattened: (b, patches, 256). First all pitches of the first moment, then those of the second.
+# EXERCISE patchify_audio
 #
-# # SOLUTION patchify_audio
+# SOLUTION patchify_audio
 
 
 # %%
@@ -390,10 +386,9 @@ restored = whole[0, 0, : len(log_mel)] * (2 * config.std) + config.mean
 print("log-mel restored:", torch.allclose(restored, log_mel, atol=1e-3))
 
 # %% [markdown]
-# **Exercise `unpatchify_audio`** (8 minutes, difficulty 2 of 3). Put patches (b, t · f, 256) back together to spectrograms (b,
-# 1, time, pitch): the inverse of `patchify_audio`. `t` and `f` say how many patches there are along time and pitch.
+# EXERCISE unpatchify_audio
 #
-# # SOLUTION unpatchify_audio
+# SOLUTION unpatchify_audio
 
 
 # %%

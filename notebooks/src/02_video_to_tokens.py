@@ -71,10 +71,9 @@ assert torch.equal(eight, media.read_clip(Path("../data_samples/002.mp4"), 2.56,
 figures.frame_panels({"8 frames, at the middle of 8 intervals": eight}, seconds)
 
 # %% [markdown]
-# **Exercise `frame_times`** (5 minutes, difficulty 1 of 3). A clip of so many seconds is divided into `frames` equal intervals.
-# At which seconds do their middles lie? A tensor (frames,).
+# EXERCISE frame_times
 #
-# # SOLUTION frame_times
+# SOLUTION frame_times
 
 
 # %%
@@ -151,10 +150,9 @@ assert torch.equal(small_patches, patchify(small, config))
 print(tuple(small.shape), "->", tuple(small_patches.shape))
 
 # %% [markdown]
-# **Exercise `tokens_of`** (5 minutes, difficulty 1 of 3). How many tokens do so many frames of height × width pixels give, with
-# patches of 2 × 16 × 16?
+# EXERCISE tokens_of
 #
-# # SOLUTION tokens_of
+# SOLUTION tokens_of
 
 
 # %%
@@ -166,10 +164,9 @@ def tokens_of(frames: int, height: int, width: int) -> int:
 check("tokens_of")
 
 # %% [markdown]
-# **Exercise `patchify_video`** (8 minutes, difficulty 2 of 3). Cut clips (b, 3, time, height, width) into patches of 2 × 16 ×
-# 16: (b, patches, 1536). Patches in the order time, height, width; inside a patch time, height, width, colour.
+# EXERCISE patchify_video
 #
-# # SOLUTION patchify_video
+# SOLUTION patchify_video
 
 
 # %%
@@ -247,10 +244,9 @@ assert torch.allclose(table, sincos_positions((14,), 256)[1:], atol=1e-5)
 diagrams.maps({"14 places, 256 numbers each": table}, ("number in the vector (sines | cosines)", 0, 256), ("place", 0, 14))
 
 # %% [markdown]
-# **Exercise `sincos_1d`** (10 minutes, difficulty 2 of 3). Positions on one axis: for places (n,) a table (n, width). Its first
-# half holds sin(place · ω), its second half cos(place · ω), with ω_i = 10000^(−i / (width / 2)) for i = 0, 1, … width / 2 − 1.
+# EXERCISE sincos_1d
 #
-# # SOLUTION sincos_1d
+# SOLUTION sincos_1d
 
 
 # %%
@@ -309,11 +305,9 @@ print("the same tokens:", torch.allclose(convolved, small_patches @ weight.T, at
 # layer because hidden patches can then be dropped **before** it, and cost nothing.
 
 # %% [markdown]
-# **Exercise `conv_as_linear`** (12 minutes, difficulty 3 of 3). A convolution whose step is as large as its kernel is a linear
-# layer on patches. Given patches (b, n, pt · ph · pw · 3) as `patchify_video` orders them, a kernel (d, 3, pt, ph, pw) and a
-# bias (d,), give what the convolution would: (b, n, d).
+# EXERCISE conv_as_linear
 #
-# # SOLUTION conv_as_linear
+# SOLUTION conv_as_linear
 
 
 # %%
@@ -349,10 +343,9 @@ print(f"equal at n = 6 d = {6 * d} tokens")
 diagrams.lines({"each token alone": (n, alone), "attention": (n, together)}, "tokens", "multiply-adds a block", log=True)
 
 # %% [markdown]
-# **Exercise `attention_cost`** (8 minutes, difficulty 2 of 3). How many multiply-adds do the two products of self-attention
-# take, queries · keys and attention · values, over all heads? The heads share the width among them.
+# EXERCISE attention_cost
 #
-# # SOLUTION attention_cost
+# SOLUTION attention_cost
 
 
 # %%
