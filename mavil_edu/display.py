@@ -12,6 +12,8 @@ from torch import Tensor
 from mavil_edu import media
 from mavil_edu.config import SAMPLE_RATE
 
+SHORT = 24_000  # samples; a sound up to this is put into a page as WAV, a longer one as MP3, which takes a quarter of the bytes
+
 
 @dataclass(frozen=True)
 class Player:
@@ -57,10 +59,11 @@ def sound_sentence(waveform: Tensor, caption: str) -> str:
 
 
 def player(waveform: Tensor, caption: str) -> Player:
-    """A player for a waveform (samples,) float32 in [−1, 1], 16 kHz."""
+    """A player for a waveform (samples,) float32 in [−1, 1], 16 kHz; WAV up to 1.5 s, MP3 beyond."""
     waveform = waveform.detach().cpu()
     sentence = sound_sentence(waveform, caption)
-    return Player(_element("audio", "audio/wav", _bytes_of(".wav", lambda p: media.write_wav(p, waveform)), sentence), sentence)
+    kind, suffix, write = ("audio/wav", ".wav", media.write_wav) if len(waveform) <= SHORT else ("audio/mpeg", ".mp3", media.write_mp3)
+    return Player(_element("audio", kind, _bytes_of(suffix, lambda path: write(path, waveform)), sentence), sentence)
 
 
 def video_player(frames: Tensor, frame_rate: float, waveform: Tensor | None, caption: str, width: int = 240) -> Player:

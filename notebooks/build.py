@@ -33,6 +33,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # longest time that one cell may take
 
 INSERTED = re.compile(r"^(EXERCISE|SOLUTION) (\w+)$", flags=re.MULTILINE)
@@ -72,6 +73,8 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})  # nbclient adds timestamps
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)  # without a kernel it shows nothing; its picture beside it does
 
 
 def _peak_megabytes(pid: int) -> float:
@@ -99,7 +102,12 @@ def build(source: Path) -> Path:
         if "nbval-skip" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = [*cell.metadata["tags"], "skip-execution"]
     client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": HERE}}, skip_cells_with_tag="skip-execution"
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": HERE}},
+        skip_cells_with_tag="skip-execution",
+        coalesce_streams=True,  # what a cell prints is one output, in how many pieces it came notwithstanding
     )
     took = {"seconds": 0.0, "megabytes": 0.0}
 

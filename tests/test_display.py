@@ -53,3 +53,14 @@ def test_the_same_data_give_the_same_page():
     frames = torch.zeros(5, 16, 16, 3, dtype=torch.uint8)
     pages = [video_player(frames, 5, sine(200), "x").html for _ in range(3)]
     assert len(set(pages)) == 1
+
+
+def test_a_long_sound_takes_few_bytes_and_is_the_same_sound(tmp_path):
+    short, long = player(sine(440, 1.5), "x").html, player(sine(440, 2.56), "x").html
+    assert "data:audio/wav" in short and "data:audio/mpeg" in long
+    assert len(data_of(long)) < 25_000
+    assert player(sine(440, 2.56), "x").html == long
+    (tmp_path / "a.mp3").write_bytes(data_of(long))
+    clip = media.read_clip(tmp_path / "a.mp3", 2.56, 1.0, 1)
+    assert clip.seconds == pytest.approx(2.56, abs=0.001), "no silence is added before or after"
+    assert (clip.waveform - sine(440, 2.56))[1000:-1000].abs().max() < 0.05
