@@ -72,7 +72,7 @@ def test_a_short_clip_is_padded_and_its_padding_is_not_scored_except_at_the_pape
     assert int(sample.heard[0]) == 0 and abs(int(sample.heard[1]) - 19_200) < 1600
     inputs = to_inputs(collate([sample]), CONFIG.model)
     assert inputs.video_content.view(4, 16).all(1).tolist() == [True, True, False, False]
-    assert inputs.audio_content.view(8, 8).all(1).tolist() == [True] * 4 + [False] * 4
+    assert inputs.audio_content.view(32, 2).all(1).tolist() == [True] * 16 + [False] * 16
     masks = draw_masks(1, CONFIG.model, replace(CONFIG.objective, audio_ratio=1.0, video_ratio=1.0))
     audio, video = scored_patches(masks, inputs, CONFIG.objective)
     assert (int(audio.sum()), int(video.sum())) == (32, 32)
