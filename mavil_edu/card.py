@@ -31,6 +31,10 @@ encoded.audio_embedding, encoded.video_embedding
 OURS = (
     "Pre-trained with [mavil_edu] on unlabelled clips: masked reconstruction of sound and pictures, and contrast between and within them."
 )
+STUDENT = (
+    "Pre-trained with [mavil_edu] on unlabelled clips, stage 2: from masked sound and pictures it predicts a frozen teacher's "
+    "tokens of the complete clip, with contrast between and within the two. It cannot draw pictures."
+)
 THEIRS = "Weights without decoders, for use in [mavil_edu]. Where they were read from another project's file, its licence holds."
 LOOKS = {"audio": "hidden patches of the sound", "video": "hidden patches of the pictures"}
 WAYS = {"audio_to_video": "the picture of a sound", "video_to_audio": "the sound of a picture"}
@@ -105,7 +109,7 @@ def model_card(config: ModelConfig, name: str, run: Path | None = None) -> str:
     text = CARD.format(
         name=name,
         license="mit" if config.decoder else "other",
-        trained=OURS if config.decoder else THEIRS,
+        trained=(STUDENT if config.target == "teacher" else OURS) if config.decoder else THEIRS,
         whose=", and not the authors' weights" if config.decoder else "",
         audio=f"{config.audio.frames}, {config.audio.mel_bins}",
         video=f"{config.video.frames}, {config.video.height}, {config.video.width}",

@@ -185,10 +185,20 @@ def reconstruction(
     return Picture(figure, sentence)
 
 
+def _named_answers(rows: list[dict], name: str) -> dict[str, float]:
+    """The trivial answers that stand in the rows by their own names, "audio_mse_constant_vector_trivial" say, the lowest first."""
+    found = {}
+    for key, value in (rows[-1] if rows else {}).items():
+        if key.startswith(f"{name}_") and key.endswith("_trivial") and key != f"{name}_trivial":
+            found[key.removeprefix(f"{name}_").removesuffix("_trivial").replace("_", " ")] = value
+    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+
+
 def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
     """Each loss over the steps, in training and on held-out clips, each with its own trivial answer dashed.
 
-    InfoNCE's trivial answer, log B, differs where held-out clips are compared in other numbers than a training batch holds.
+    InfoNCE's trivial answer, log B, differs where held-out clips are compared in other numbers than a training batch holds. In stage 2
+    the constant vector and the position mean have a line each.
 
     rows: of metrics.jsonl. terms: name in the rows -> title; names that no row has are left out.
     """
@@ -197,6 +207,7 @@ def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
     parts = []
     for ax, (name, title) in zip(axes[0], terms.items(), strict=False):
         bars = {}  # trivial answer -> what it is the answer of
+        named = _named_answers(rows, name)
         for held_out, colour, width in ((False, TRACE, 0.8), (True, BLUE, 1.8)):
             chosen = [r for r in rows if bool(r.get("held_out")) == held_out and r.get(name) is not None]
             if not chosen:
@@ -205,18 +216,22 @@ def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
             steps, values = [r["step"] for r in chosen], [r[name] for r in chosen]
             ax.plot(steps, values, color=colour, linewidth=width, label=label, marker="o", markersize=3 * held_out, zorder=2 + held_out)
             last, trivial = values[-1], chosen[-1].get(f"{name}_trivial")
-            if trivial is not None:
+            if trivial is not None and not named:
                 bars.setdefault(round(trivial, 6), []).append(label)
         for place, of in bars.items():
             shared = len(bars) == 1
             label = "best trivial answer" if shared else f"trivial answer, {of[0]}"
             ax.axhline(place, color=ORANGE, linestyle="--" if shared or of[0] != "training" else ":", linewidth=1.4, label=label, zorder=4)
+        for (label, place), line in zip(named.items(), ("--", ":"), strict=False):
+            ax.axhline(place, color=ORANGE, linestyle=line, linewidth=1.4, label=label, zorder=4)
         ax.set_title(title, fontsize=9, color=INK)
         ax.set_xlabel("step", fontsize=8, color=INK)
         ax.grid(color=GRID, linewidth=0.4)
         if len(bars) > 1 or ax is axes[0, 0]:
             ax.legend(fontsize=7, facecolor=PAPER, edgecolor=GRID, labelcolor=INK)
-        parts.append(f"{title} {last:.2f}" + ("" if trivial is None else f" (trivial {trivial:.2f})"))
+        beside = ", ".join(f"{label} {place:.2f}" for label, place in named.items())
+        beside = beside or (trivial is not None and f"trivial {trivial:.2f}")
+        parts.append(f"{title} {last:.2f}" + (f" ({beside})" if beside else ""))
     if not terms:
         return Picture(figure, "No losses were written.")
     return Picture(figure, f"Losses after {max(r['step'] for r in rows)} steps: {'; '.join(parts)}.")

@@ -25,7 +25,7 @@ from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
 from mavil_edu.mavil import Masks, MAViL, terms_left_out
-from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, student_config
+from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, remembering, student_config
 from mavil_edu.train import make_fabric, steps_for, train
 
 MISSING_FILE = "missing.txt"  # in a run's folder: clips that a list names and that were not there
@@ -124,14 +124,13 @@ def pretrain(
     if resume:
         stored = stored_run(run)
         config, seed, ancestors = stored["config"], stored["seed"], stored.get("lineage", [])
-    frozen = None
+    frozen, device = None, make_fabric(config).device
     if ancestors or teacher is not None:
         source = load_teacher(ancestors[-1]["path"], ancestors[-1]["weights"]) if ancestors else load_teacher(teacher)
         if not resume:
             config = student_config(config, source.config)
             origin = origin | {"lineage": lineage(teacher, source)}
-        frozen = Teacher(source, config.objective)
-    device = make_fabric(config).device
+        frozen = Teacher(source, config.objective, remembering(config, data.training, config.model.target_width, device))
     means_batch, _, _ = evaluation_batch(data.training, MEAN_CLIPS)
     means = position_means(means_batch, config.model, device, frozen)
     if frozen and not allow_collapsed and not resume:

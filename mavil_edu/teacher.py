@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 from mavil_edu.checkpoint import CONFIG_FILE, find_model
 from mavil_edu.config import Config, ModelConfig, ObjectiveConfig, from_dict, tiny
-from mavil_edu.data.batch import Batch
+from mavil_edu.data.batch import Batch, Clips
+from mavil_edu.data.shuffled import ShuffledPairs
+from mavil_edu.data.world import World
 from mavil_edu.evaluate import PositionMeans, input_chunks
 from mavil_edu.mavil import MAViL, Targets
 from mavil_edu.probes import effective_rank
 
-CACHE_BYTES = 2**30  # of targets kept in memory, at most
-TRIAL = 2000  # clips looked up before a cache that finds too few is given up
-WORTH = 0.25  # share of these that must be found: looking up costs an eighth of computing, and clips may come again later
+MEMORY = 2**30  # bytes of targets that a run may keep
 LEAST_VARIANCE = 0.02  # of targets about their position's mean, as a share of their mean square
 LEAST_RANK = 1.5  # effective rank of clips' mean targets
 
@@ -71,31 +71,26 @@ class Teacher:
     Its targets are the fused tokens of both modalities [P], or the unimodal ones [O], LayerNorm-ed without learned scale or not [O].
     It keeps no gradients, is in no checkpoint, and never changes.
 
-    Targets of clips that come again are kept, up to 1 GiB: a clip is known by a hash of its two inputs, so what is found is what would
-    be computed, whatever the augmentation. Where too few come again (random crops, a stream), nothing is kept any more.
+    With `remember`, targets are kept in memory by a hash of the clip's two inputs, and each new clip is computed alone: in a batch the
+    last bits depend on the other clips, and a resumed run, whose memory is empty, would not go on as one that never stopped.
     """
 
-    def __init__(self, model: MAViL, objective: ObjectiveConfig, cache_bytes: int = CACHE_BYTES):
+    def __init__(self, model: MAViL, objective: ObjectiveConfig, remember: bool = False):
         self.model = model.eval().requires_grad_(False)
         self.objective = objective
-        self.kept: dict[bytes, tuple[Tensor, Tensor]] | None = {} if cache_bytes else None
-        self.room = cache_bytes
-        self.asked = self.found = 0
+        self.kept: dict[bytes, tuple[Tensor, Tensor]] | None = {} if remember else None
 
     def __call__(self, audio: Tensor, video: Tensor) -> Targets:
         """The targets of a batch, (b, n, d) for each modality. audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width)."""
-        if self.kept is None or audio.device.type != "cpu":  # on a GPU computing is cheaper than bringing clips back
+        if self.kept is None:
             return self._compute(audio, video)
-        keys = [self._key(*clip) for clip in zip(audio, video, strict=True)]
-        new = [i for i, key in enumerate(keys) if key not in self.kept]
-        computed = dict(zip(new, zip(*self._compute(audio[new], video[new])[:2], strict=True), strict=True)) if new else {}
-        rows = [computed.get(i) or self.kept[key] for i, key in enumerate(keys)]
-        for i, tokens in computed.items():
-            self._keep(keys[i], tokens)
-        self.asked, self.found = self.asked + len(keys), self.found + len(keys) - len(new)
-        if self.room <= 0 and self.asked > TRIAL and self.found < WORTH * self.asked:
-            self.kept = None
-        return Targets(*(torch.stack(tokens) for tokens in zip(*rows, strict=True)))
+        rows = []
+        for clip in zip(audio, video, strict=True):
+            key = self._key(*clip)
+            if key not in self.kept:
+                self.kept[key] = self._compute(*(x[None] for x in clip))[:2]
+            rows.append(self.kept[key])
+        return Targets(*(torch.cat(tokens) for tokens in zip(*rows, strict=True)))
 
     @torch.no_grad()
     def _compute(self, audio: Tensor, video: Tensor) -> Targets:
@@ -116,13 +111,22 @@ class Teacher:
             found.update(x.contiguous().numpy().data)
         return found.digest()
 
-    def _keep(self, key: bytes, tokens: tuple[Tensor, Tensor]) -> None:
-        size = sum(x.numel() * x.element_size() for x in tokens)
-        if self.room >= size:
-            self.kept[key] = tuple(x.clone() for x in tokens)
-            self.room -= size
-        else:
-            self.room = 0
+
+def remembering(config: Config, clips: Clips, width: int, device: torch.device) -> bool:
+    """Whether a run of a student should remember its teacher's targets: where they come back, fit into memory, and cost more than a look.
+
+    They come back where clips are generated and changed by mirroring at most. At `tiny` on one core a step of stage 2 takes 1.05 times
+    one of stage 1 if its targets are remembered, 1.33 times if they are computed. Crops, rolls and windows drawn at random never come
+    back; on a GPU computing is cheaper; and at the paper's sizes AudioSet's tokens would fill 8 TB.
+
+    width: of the targets.
+    """
+    augment, model = config.train.augment, config.model
+    changed = augment.roll or augment.magnitude or augment.crop != (1.0, 1.0)
+    inputs = len(clips) * (2 if augment.flip else 1)
+    size = inputs * (model.audio.tokens + model.video.tokens) * width * 4
+    kind = clips.clips if isinstance(clips, ShuffledPairs) else clips
+    return isinstance(kind, World) and not changed and size <= MEMORY and device.type == "cpu"
 
 
 def health(teacher: Teacher, batch: Batch, means: PositionMeans, config: ModelConfig) -> dict[str, Health]:

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from mavil_edu import MAViL, cli, tiny
 from mavil_edu import teacher as teacher_module
 from mavil_edu.data.batch import evaluation_batch, to_inputs
+from mavil_edu.data.folder import FolderClips
+from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means, scored_patches
@@ -30,6 +32,7 @@ from mavil_edu.teacher import (
     health,
     lineage,
     load_teacher,
+    remembering,
     student_config,
     teachers_config,
 )
@@ -102,32 +105,33 @@ def test_targets_are_the_teachers_tokens_of_the_complete_clip(source, inputs, to
     assert targets.audio_statistics is targets.video_statistics is None
 
 
-def test_targets_of_clips_that_come_again_are_looked_up_and_those_of_others_computed(source, inputs):
-    teacher, plain = Teacher(source, tiny().objective), Teacher(source, tiny().objective, cache_bytes=0)
+def test_remembered_targets_are_those_of_the_clip_alone_whatever_the_batch(source, inputs):
+    teacher, plain = Teacher(source, tiny().objective, remember=True), Teacher(source, tiny().objective)
     first = teacher(inputs.audio, inputs.video)
-    assert (teacher.asked, teacher.found) == (6, 0) and plain.kept is None
+    wanted = plain(inputs.audio, inputs.video)
+    assert torch.allclose(first.audio, wanted.audio, atol=1e-4) and torch.allclose(first.video, wanted.video, atol=1e-4)
     order = [3, 1, 1, 5]
     again = teacher(inputs.audio[order], inputs.video[order])
-    assert (teacher.asked, teacher.found) == (10, 4)
+    assert len(teacher.kept) == 6, "nothing new was asked"
     assert torch.equal(again.audio, first.audio[order]) and torch.equal(again.video, first.video[order])
-    mirrored = teacher(inputs.audio, inputs.video.flip(-1))
-    assert teacher.found == 4, "another picture is another clip"
-    wanted = plain(inputs.audio, inputs.video.flip(-1))
-    assert torch.allclose(mirrored.audio, wanted.audio, atol=1e-5) and torch.allclose(mirrored.video, wanted.video, atol=1e-5)
-    some = teacher(torch.cat([inputs.audio[:2], inputs.audio[:2].roll(7, dims=2)]), inputs.video[[0, 1, 0, 1]])
-    assert torch.equal(some.audio[:2], first.audio[:2]) and not torch.allclose(some.audio[2:], first.audio[:2])
+    other = Teacher(source, tiny().objective, remember=True)(inputs.audio[4:5], inputs.video[4:5])
+    assert torch.equal(other.audio[0], first.audio[4]), "a resumed run, whose memory is empty, says the same to the last bit"
+    teacher(inputs.audio, inputs.video.flip(-1))
+    assert len(teacher.kept) == 12, "another picture is another clip"
+    teacher(inputs.audio.roll(7, dims=2), inputs.video)
+    assert len(teacher.kept) == 18, "and so is another sound"
+    assert plain.kept is None
 
 
-def test_a_cache_that_is_full_and_finds_little_is_given_up(source, inputs, monkeypatch):
-    monkeypatch.setattr(teacher_module, "TRIAL", 20)
-    one = sum(x[0].numel() * 4 for x in Teacher(source, tiny().objective)(inputs.audio, inputs.video)[:2])
-    useless, useful = (Teacher(source, tiny().objective, cache_bytes=2 * one + 1) for _ in range(2))
-    for i in range(5):
-        useless(inputs.audio + 0.01 * i, inputs.video)
-        useful(inputs.audio[[0, 1, 0, 1, 2, 3]], inputs.video[[0, 1, 0, 1, 2, 3]])
-        assert useful.kept is not None and len(useful.kept) == 2
-    assert useless.kept is None
-    assert torch.isfinite(useless(inputs.audio, inputs.video).audio).all()
+def test_targets_are_remembered_only_where_clips_come_back(clips):
+    config = few_steps(1000)
+    assert remembering(config, clips, 96, CPU) and remembering(config, ShuffledPairs(clips, 0), 96, CPU)
+    for changes in ({"roll": True}, {"magnitude": True}, {"crop": (0.5, 1.0)}):
+        augmented = replace(config, train=replace(config.train, augment=replace(config.train.augment, **changes)))
+        assert not remembering(augmented, clips, 96, CPU)
+    assert not remembering(config, clips, 10**6, CPU), "they would not fit"
+    assert not remembering(config, clips, 96, torch.device("cuda"))
+    assert not remembering(config, FolderClips([SAMPLES / "000.mp4"], config.model, config.train.augment), 96, CPU)
 
 
 # What the student is asked
@@ -190,6 +194,10 @@ def test_a_run_of_stage_two_says_so_in_all_it_writes(student, capsys):
     stored = json.loads((student / "config.json").read_text())
     assert stored["lineage"] == [{"path": "tiny", "weights": fingerprint(MAViL.from_pretrained("tiny")), "steps": None}]
     page = (student / "report.html").read_text()
+    rows = [json.loads(line) for line in (student / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["audio_mse_constant_vector_trivial"] == pytest.approx(summary["audio"]["trivial"]["constant_vector"])
+    assert "constant vector" in page and "position mean" in page
+    assert "predicts a frozen teacher" in (student / "model" / "README.md").read_text()
     assert "stage 2" in page and "no pictures and no sounds" in page and "<video" not in page
     model = MAViL.from_pretrained(student)
     assert model.config.target == "teacher" and model.config.target_width == 96
