@@ -18,6 +18,8 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+from mavil_edu.course.registry import find_exercise
+
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "src"
 METADATA = {
@@ -28,17 +30,19 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # longest time that one cell may take
 
 
-def _with_solutions(text: str) -> str:
-    """A markdown cell's text with each line `EXERCISE name` replaced by the task, and `SOLUTION name` by the solution, folded away."""
-    from mavil_edu.course.registry import find_exercise
+INSERTED = re.compile(r"^(EXERCISE|SOLUTION) (\w+)$", flags=re.MULTILINE)
+
+
+def _insert(text: str) -> str:
+    """A lesson's text with its exercises' tasks and solutions; raises ValueError for an unknown name."""
 
     def inserted(line: re.Match) -> str:
         entry = find_exercise(line[2])
-        return (
-            entry.header if line[1] == "EXERCISE" else f"<details><summary>Solution</summary>\n\n```python\n{entry.source}\n```\n</details>"
-        )
+        if line[1] == "EXERCISE":
+            return entry.header
+        return f"<details><summary>Solution</summary>\n\n```python\n{entry.source}\n```\n\n</details>"
 
-    return re.sub(r"^(EXERCISE|SOLUTION) (\w+)$", inserted, text, flags=re.MULTILINE)
+    return INSERTED.sub(inserted, text)
 
 
 def read_source(source: Path) -> nbformat.NotebookNode:
@@ -49,7 +53,7 @@ def read_source(source: Path) -> nbformat.NotebookNode:
     seen: dict[str, int] = {}
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _with_solutions(cell.source)
+            cell.source = _insert(cell.source)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
         cell.id = f"{digest}-{seen[digest]}"
