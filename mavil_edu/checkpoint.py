@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mavil_edu.card import model_card, run_of
 from mavil_edu.config import ModelConfig, from_dict, to_dict
 
-MODEL_FILE, CONFIG_FILE, STATE_FILE = "model.safetensors", "config.json", "state.json"
+MODEL_FILE, CONFIG_FILE, CARD_FILE, STATE_FILE = "model.safetensors", "config.json", "README.md", "state.json"
 KEEP = 2  # newest checkpoints that a run keeps
 SHIPPED = Path(__file__).parent / "weights"  # models that come with the package, by name
 
-CARD = """---
-library_name: mavil_edu
-license: mit
-tags: [masked-autoencoder, audio-visual, self-supervised]
----
-# A MAViL model
 
-Pre-trained with [mavil_edu] on unlabelled clips: masked reconstruction of sound and pictures, and contrast between and within them.
-
-```python
-from mavil_edu import MAViL
-
-model = MAViL.from_pretrained("{name}")
-encoded = model.eval().encode(audio=spectrogram, video=clip)  # audio (b, 1, {audio}), video (b, 3, {video})
-encoded.audio_embedding, encoded.video_embedding
-```
-
-{tokens}. Method: MAViL, arXiv 2212.08071; this is an independent implementation, and not the authors' weights.
-"""
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when all went well, so that no half-written file is ever seen."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,26 +82,67 @@ def _tensors(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, T
     }
 
 
-def save_model(model: nn.Module, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+def _known_run(model: nn.Module) -> Path | None:
+    """The run's folder that a model was loaded from, as long as its weights are still those of the file."""
+    folder = getattr(model, "loaded_from", None)
+    run = folder and run_of(folder)
+    if not run or not (folder / MODEL_FILE).is_file():
+        return None
+    ours, stored = _tensors(model, torch.float32), load_file(folder / MODEL_FILE)
+    same = ours.keys() == stored.keys() and all(torch.equal(ours[name], stored[name].to(ours[name].dtype)) for name in ours)
+    return run if same else None
+
+
+def save_model(
+    model: nn.Module, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None, name: str | None = None
+) -> Path:
     """Writes a model's folder: `model.safetensors`, `config.json` (the model's sizes only) and a model card.
 
-    dtype: torch.float16 halves the file; the model itself is left as it is.
+    dtype: torch.float16 halves the file; the model itself is left as it is. run: a run's folder whose numbers the card tells; by default
+    the one around `folder`, or the one that the model was loaded from and not trained since. name: by which the card says to load it.
     """
     folder, config = Path(folder), model.config
+    run = Path(run) if run is not None else run_of(folder) or _known_run(model)
+    name = name or (folder.parent.name if folder.name == "model" else folder.name)
 
     def fill(place: Path) -> None:
         save_file(_tensors(model, dtype), place / MODEL_FILE)
         write_json(place / CONFIG_FILE, to_dict(config))
-        audio = f"{config.audio.frames}, {config.audio.mel_bins}"
-        video = f"{config.video.frames}, {config.video.height}, {config.video.width}"
-        tokens = (
-            f"{config.audio.tokens} audio tokens of {config.audio.seconds:g} s, "
-            f"{config.video.tokens} video tokens of {config.video.seconds:g} s"
-        )
-        write_text(place / "README.md", CARD.format(name=folder.name, audio=audio, video=video, tokens=tokens))
+        write_text(place / CARD_FILE, model_card(config, name, run))
 
     write_folder(folder, fill)
     return folder
+
+
+def push_model(model: nn.Module, name: str, run: str | Path | None = None, private: bool | None = None, token: str | None = None) -> str:
+    """Uploads what `save_model` writes to the Hugging Face Hub, as a repository that is made where it is not there; returns its address.
+
+    name: "owner/model". run: as `save_model` takes it. token: by default the one of `hf auth login` or $HF_TOKEN.
+    Raises ValueError with a sentence where the Hub cannot be reached, refuses, or the name is none.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = save_model(model, Path(place) / "upload", run=run, name=name)
+        api = huggingface_hub.HfApi(token=token)
+        try:
+            repository = api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="Upload a MAViL model")
+        except HFValidationError as error:
+            raise ValueError(f"{name!r} is no name on the Hub; give owner/model, of letters, digits, '-', '_' and '.'.") from error
+        except LocalTokenNotFoundError as error:
+            raise ValueError("The Hub wants a token: log in by `hf auth login`, set HF_TOKEN, or give token=…") from error
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", None)
+            if status == 401:
+                raise ValueError("The Hub wants a valid token: log in by `hf auth login`, set HF_TOKEN, or give token=…") from error
+            if status in (403, 404):
+                raise ValueError(f"The Hub refused {name} ({status}): the token may not write there. Is the owner right?") from error
+            raise ValueError(f"The Hub did not take {name} ({status or type(error).__name__}). Try again later.") from error
+        except (HTTPError, OSError) as error:
+            raise ValueError(f"The Hub cannot be reached ({error}). Check the network; nothing was shared.") from error
+    return str(repository)
 
 
 def find_model(folder_or_name: str | Path, revision: str | None = None) -> Path:
@@ -129,7 +165,7 @@ def find_model(folder_or_name: str | Path, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(str(folder_or_name), revision=revision, allow_patterns=[MODEL_FILE, CONFIG_FILE, "README.md"]))
+        return Path(snapshot_download(str(folder_or_name), revision=revision, allow_patterns=[MODEL_FILE, CONFIG_FILE, CARD_FILE]))
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
         raise ValueError(
             f"There is no folder {folder}, and the Hub gave no model of that name ({type(error).__name__}). Check the name and the network."
@@ -149,6 +185,7 @@ def load_model(build: Callable[[ModelConfig], nn.Module], folder_or_name: str | 
     except (json.JSONDecodeError, SafetensorError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ValueError(f"The model in {folder} cannot be read ({first}). Was the file cut short, or its config changed?") from error
+    model.loaded_from = folder  # for its card
     return model.eval()
 
 

@@ -11,20 +11,28 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, datasets, probing, retrieval, shards, training
+from mavil_edu.commands import benchmark, clips, course, datasets, embedding, masking, probing, retrieval, shards, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
 DESCRIPTION = "Learn, teach and reproduce self-supervised audio-visual learning (MAViL). Begin with: mavil-edu demo"
 
 
-def _preset_in(arguments: Sequence[str]) -> Config:
-    """The preset that the arguments name, so that its numbers are the defaults of all the others."""
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        name = following if argument == "--preset" else argument.removeprefix("--preset=")
-        if name in PRESETS and argument.startswith("--preset"):
-            return PRESETS[name]()
-    return training.TINY
+        if argument == option or argument.startswith(f"{option}="):
+            return following if argument == option else argument.removeprefix(f"{option}=")
+    return None
+
+
+def _config_for(arguments: Sequence[str]) -> Config:
+    """The preset that the arguments name, else the config of the teacher that they name: its numbers are the others' defaults."""
+    preset, teacher = _value_of("--preset", arguments), _value_of("--teacher", arguments)
+    if preset is None and teacher and arguments[0] == "pretrain":
+        from mavil_edu.teacher import teachers_config
+
+        return teachers_config(teacher)
+    return PRESETS.get(preset, training.tiny)()
 
 
 def _deferred(command: Callable) -> Callable:
@@ -45,12 +53,17 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "world": _deferred(clips.world),
         "avmnist": _deferred(datasets.avmnist),
         "subset": _deferred(datasets.subset),
-        "pretrain": partial(_deferred(training.pretrain), config=_preset_in(arguments)),
+        "pretrain": partial(_deferred(training.pretrain), config=_config_for(arguments)),
         "reconstruct": _deferred(training.reconstruct),
+        "masks": _deferred(masking.masks),
         "probe": _deferred(probing.probe),
         "retrieve": _deferred(retrieval.retrieve),
+        "embed": _deferred(embedding.embed),
         "shards": _deferred(shards.shards),
         "benchmark": _deferred(benchmark.benchmark),
+        "check": _deferred(course.check),
+        "progress": _deferred(course.progress),
+        "doctor": _deferred(course.doctor),
     }
     groups = {"benchmark": {"data": _deferred(benchmark.data)}}  # commands of two words
     prog, description = "mavil-edu", DESCRIPTION

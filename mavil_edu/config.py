@@ -7,8 +7,14 @@ released checkpoint, [A] read in Audio-MAE's public code, [R] recalled from the 
 import dataclasses
 import json
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+AudioMasking = Literal["random", "time", "frequency", "time+frequency"]
+VideoMasking = Literal["random", "tube", "frame", "block"]
+FusionKind = Literal["joint", "bottleneck", "none"]
+RatioSchedule = Literal["linear", "cosine"]
+Target = Literal["normalised", "raw", "teacher"]
 
 SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 
@@ -16,6 +22,11 @@ SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 def _require(condition: bool, sentence: str) -> None:
     if not condition:
         raise ValueError(sentence)
+
+
+def _one_of(value: str, choices: Any, name: str) -> None:
+    """choices: a Literal."""
+    _require(value in get_args(choices), f"{name} is {value!r}; choose from {', '.join(get_args(choices))}.")
 
 
 def _divides(part: int, whole: int, what: str) -> None:
@@ -122,24 +133,36 @@ class ModelConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     encoder: TransformerConfig = field(default_factory=TransformerConfig)  # one such stack per modality [P]
-    fusion_depth: int = 2  # joint blocks over both modalities, as wide as the encoder [P]
-    decoder: TransformerConfig = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]
+    fusion_kind: FusionKind = "joint"  # attention over both modalities' tokens, MBT's bottlenecks, or no fusion at all [P; none: O]
+    fusion_depth: int = 2  # blocks of the fusion, as wide as the encoder; without fusion there are none [P]
+    bottlenecks: int = 4  # tokens that the modalities share in bottleneck fusion [O; MBT's paper, recalled]
+    decoder: TransformerConfig | None = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]; None: none
     projection: int | None = None  # width of the MLP heads before InfoNCE; None: no head [O]
-    target: Literal["normalised", "raw"] = "normalised"  # patches to predict: each with mean 0 and variance 1, or as they are [R, A]
+    target: Target = "normalised"  # to predict: patches, each with mean 0 and variance 1, or raw [R, A]; or a teacher's tokens [P]
+    target_width: int | None = None  # of a teacher's tokens, its encoder's; None for patches
     predict_statistics: bool = False  # also predict each hidden patch's mean and std, so that pictures need not borrow them [O]
+    classes: int | None = None  # labels that a head on both modalities' fused tokens tells apart, as in fine-tuning [C]; None: no head
 
     def __post_init__(self):
+        _one_of(self.fusion_kind, FusionKind, "fusion_kind")
+        _require(self.bottlenecks >= 1, f"bottlenecks is {self.bottlenecks}; it must be 1 or more (fusion_kind='none' has no fusion).")
         _require(self.fusion_depth >= 0, f"fusion_depth is {self.fusion_depth}; it must be 0 or more.")
         _require(self.projection is None or self.projection > 0, f"projection is {self.projection}; give a width above 0, or None.")
         _require(
             self.target == "normalised" or not self.predict_statistics,
-            "predict_statistics needs target='normalised': raw patches already hold their mean and std.",
+            "predict_statistics needs target='normalised': raw patches already hold their mean and std, and tokens have none.",
         )
+        _one_of(self.target, Target, "target")
+        _require(
+            (self.target == "teacher") == (self.target_width is not None),
+            f"target is {self.target!r} and target_width is {self.target_width}: give a width with target='teacher', and with no other.",
+        )
+        _require(self.classes is None or self.classes > 0, f"classes is {self.classes}; give a number above 0, or None.")
 
     @property
     def fusion(self) -> TransformerConfig:
         """The fusion's blocks: as wide as the encoder."""
-        return dataclasses.replace(self.encoder, depth=self.fusion_depth)
+        return replace(self.encoder, depth=self.fusion_depth)
 
 
 @dataclass(frozen=True)
@@ -148,11 +171,18 @@ class ObjectiveConfig:
 
     audio_ratio: float = 0.8  # share of the audio tokens that is hidden [R, A]
     video_ratio: float = 0.8  # share of the video tokens that is hidden [R]
+    audio_masking: AudioMasking = "random"  # single patches, whole time columns, frequency rows, or both [R, A; others: A]
+    video_masking: VideoMasking = "random"  # single patches, tubes through time, whole time patches, or blocks [R; others: O]
+    ratio_start: float | None = None  # share that both modalities hide at the first step; None: their final ratios throughout [O]
+    ratio_schedule: RatioSchedule = "linear"  # how the ratios go from ratio_start to audio_ratio and video_ratio at the last step [O]
     reconstruction: float = 1.0  # weight of masked reconstruction; 0 leaves contrast alone, for comparison [O]
     alpha: float = 0.1  # weight of inter-modal InfoNCE [R]
     beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
     tau_inter: float = 0.1  # temperature between modalities [R]
     tau_intra: float = 1.0  # temperature within a modality [R]
+    scored: Literal["hidden", "all"] = "hidden"  # places that the reconstruction loss counts [R; all: O]
+    target_tokens: Literal["fused", "unimodal"] = "fused"  # stage 2: the teacher's tokens after or before its fusion [P; unimodal: O]
+    normalise_targets: bool = True  # stage 2: each of the teacher's tokens with mean 0 and variance 1, as data2vec does [O]
     second_ratio: float | None = None  # share that the second view hides in both modalities; None: as the first [O]
     inter_views: Literal[1, 2] = 1  # views that inter-modal InfoNCE compares: the first, or the mean over both [O]
     score_padding: bool = True  # count wholly padded patches in the reconstruction loss, as the paper does
@@ -160,10 +190,14 @@ class ObjectiveConfig:
     def __post_init__(self):
         for name in ("audio_ratio", "video_ratio"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
-        _require(
-            self.second_ratio is None or 0 <= self.second_ratio <= 1,
-            f"second_ratio is {self.second_ratio}; it must lie between 0 and 1, or be None.",
-        )
+        for name in ("ratio_start", "second_ratio"):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= 1, f"{name} is {value}; it must lie between 0 and 1, or be None.")
+        _one_of(self.audio_masking, AudioMasking, "audio_masking")
+        _one_of(self.video_masking, VideoMasking, "video_masking")
+        _one_of(self.ratio_schedule, RatioSchedule, "ratio_schedule")
+        _require(self.scored in ("hidden", "all"), f"scored is {self.scored!r}; choose from hidden, all.")
+        _require(self.target_tokens in ("fused", "unimodal"), f"target_tokens is {self.target_tokens!r}; choose from fused, unimodal.")
         _require(
             self.inter_views == 1 or self.beta > 0,
             "inter_views=2 needs beta above 0: without intra-modal contrast there is no second view.",
@@ -253,21 +287,46 @@ def tiny() -> Config:
     """
     return Config(
         model=ModelConfig(
-            audio=AudioConfig(seconds=2.56, frames=256, patch_frames=32),
+            audio=AudioConfig(seconds=2.56, frames=256, patch_frames=8, patch_bins=64),  # short in time: see docs/small-scale.md
             video=VideoConfig(seconds=2.56, height=32, width=32, patch_height=8, patch_width=8),
             encoder=TransformerConfig(width=96, depth=3, heads=3),
-            decoder=TransformerConfig(width=64, depth=2, heads=2),
+            decoder=TransformerConfig(width=64, depth=1, heads=2),
             projection=96,
             predict_statistics=True,
         ),
-        objective=ObjectiveConfig(second_ratio=0.5, inter_views=2, score_padding=False),
+        objective=ObjectiveConfig(alpha=0.05, second_ratio=0.5, inter_views=2, score_padding=False),
         train=TrainConfig(
-            steps=2000,
+            steps=3500,
             batch=32,
             base_lr=1.6e-2,
             warmup=0.1,
             weight_decay=0.05,
             augment=AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=True),
+        ),
+    )
+
+
+def digits() -> Config:
+    """1.2 M parameters: `tiny` for AV-MNIST, whose sounds last half a second and whose pictures do not move [O].
+
+    See docs/small-scale.md: the pairs belong together by their digit only, so contrast needs more weight, larger batches and
+    views that show more than in `tiny`.
+    """
+    base = tiny()
+    return replace(
+        base,
+        model=replace(
+            base.model,
+            audio=AudioConfig(seconds=0.64, frames=64, patch_frames=8),
+            video=VideoConfig(seconds=0.64, frames=2, height=32, width=32, patch_height=4, patch_width=4),
+        ),
+        objective=replace(base.objective, audio_ratio=0.6, video_ratio=0.6, alpha=1.0, second_ratio=0.25),
+        train=replace(
+            base.train,
+            steps=2000,
+            batch=64,
+            base_lr=8e-3,
+            augment=AugmentConfig(roll=False, magnitude=True, crop=(0.6, 1.0), flip=False),
         ),
     )
 
@@ -300,4 +359,4 @@ def paper() -> Config:
     return Config()
 
 
-PRESETS = {"tiny": tiny, "small": small, "paper": paper}
+PRESETS = {"tiny": tiny, "digits": digits, "small": small, "paper": paper}

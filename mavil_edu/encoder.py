@@ -33,7 +33,9 @@ class Encoder(nn.Module):
         self.register_buffer("positions", sincos_positions(inputs.grid, transformer.width))  # saved: a released model brings its own
         self.transformer = Transformer(transformer)
 
-    def forward(self, patches: Tensor, mask: Tensor | None = None, maps: dict | None = None, name: str = "encoder") -> Tokens:
+    def forward(
+        self, patches: Tensor, mask: Tensor | None = None, maps: dict | None = None, name: str = "encoder", layers: dict | None = None
+    ) -> Tokens:
         """Encodes the visible patches; without a mask, all of them.
 
         patches: (b, n, values). mask: (b, n) bool, True = hidden. Hidden patches are dropped before anything is computed,
@@ -45,4 +47,4 @@ class Encoder(nn.Module):
         patch_tokens = self.patch_embed(patches) + positions
         class_token = repeat(self.class_token + self.positions[0], "d -> b 1 d", b=len(patches))
         x, shapes = pack([class_token, patch_tokens], "b * d")
-        return Tokens(*unpack(self.transformer(x, maps, name), shapes, "b * d"))
+        return Tokens(*unpack(self.transformer(x, maps, name, layers), shapes, "b * d"))

@@ -1,6 +1,7 @@
 """Metrics on held-out clips: masked reconstruction against its trivial answers, and what retrieval needs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,12 +10,12 @@ from torch import Tensor
 
 from mavil_edu.config import ModelConfig, ObjectiveConfig
 from mavil_edu.data.batch import Batch, Inputs, to_inputs
-from mavil_edu.losses import trivial_answers
-from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, reconstruction_target, stage_one_losses
-from mavil_edu.patches import patchify
+from mavil_edu.losses import token_answers, trivial_answers
+from mavil_edu.mavil import Losses, Masks, MAViL, Targets, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.retrieval import retrieval
 
 CHUNK = 64  # clips that are evaluated at once
+MakeTargets = Callable[[Tensor, Tensor], Targets]  # of a batch's audio and video: `patch_targets` or a teacher's
 
 
 class PositionMeans(NamedTuple):
@@ -25,9 +26,9 @@ class PositionMeans(NamedTuple):
 
 
 def scored_patches(masks: Masks, inputs: Inputs, objective: ObjectiveConfig) -> tuple[Tensor, Tensor]:
-    """The patches that the reconstruction losses count: hidden, and content unless padding is scored too."""
+    """The patches that the reconstruction losses count: hidden (or all), and content unless padding is scored too."""
     device = inputs.audio.device
-    audio, video = masks.audio.to(device), masks.video.to(device)
+    audio, video = (mask.to(device) | (objective.scored == "all") for mask in masks)
     if objective.score_padding:
         return audio, video
     return audio & inputs.audio_content, video & inputs.video_content
@@ -39,12 +40,15 @@ def input_chunks(batch: Batch, model: ModelConfig, device: torch.device) -> Iter
         yield rows, to_inputs(Batch(*(field[rows] for field in batch)).to(device), model)
 
 
-def position_means(batch: Batch, model: ModelConfig, device: torch.device) -> PositionMeans:
-    """The mean target patch of each position over a batch of training clips, padding left out."""
-    sums = []
+def position_means(batch: Batch, model: ModelConfig, device: torch.device, make_targets: MakeTargets | None = None) -> PositionMeans:
+    """The mean target of each position over a batch of training clips, padding left out.
+
+    make_targets: in stage 2 the teacher's; by default the patches of the input.
+    """
+    make_targets, sums = make_targets or partial(patch_targets, config=model), []
     for _, inputs in input_chunks(batch, model, device):
-        for x, config, content in ((inputs.audio, model.audio, inputs.audio_content), (inputs.video, model.video, inputs.video_content)):
-            target = reconstruction_target(patchify(x, config), model)
+        targets = make_targets(inputs.audio, inputs.video)
+        for target, content in ((targets.audio, inputs.audio_content), (targets.video, inputs.video_content)):
             sums.append((einsum(target, content.float(), "b n values, b n -> n values"), content.sum(dim=0)))
     means = []
     for modality in (sums[0::2], sums[1::2]):
@@ -70,8 +74,18 @@ def _weighted(values: list[float], weights: list[int]) -> float:
 class HeldOut:
     """Held-out clips under masks that stay the same, so that every look at them compares with the one before."""
 
-    def __init__(self, batch: Batch, means: PositionMeans, model: ModelConfig, objective: ObjectiveConfig, seed: int = 0):
+    def __init__(
+        self,
+        batch: Batch,
+        means: PositionMeans,
+        model: ModelConfig,
+        objective: ObjectiveConfig,
+        seed: int = 0,
+        make_targets: MakeTargets | None = None,
+    ):
+        """make_targets: in stage 2 the teacher's, and the one that `means` were made with; by default the patches of the input."""
         self.batch, self.means, self.model, self.objective = batch, means, model, objective
+        self.make_targets = make_targets or partial(patch_targets, config=model)
         generator = torch.Generator().manual_seed(seed)
         self.masks = draw_masks(len(batch.waveform), model, objective, generator)
         self.second = draw_second_masks(len(batch.waveform), model, objective, generator)
@@ -86,10 +100,13 @@ class HeldOut:
         for rows, inputs in input_chunks(self.batch, self.model, self.means.audio.device):
             masks, _ = self._views(rows)
             scored = scored_patches(masks, inputs, self.objective)
-            for name, x, mask, counted in zip(("audio", "video"), inputs[:2], masks, scored, strict=True):
-                config = getattr(self.model, name)
-                target = reconstruction_target(patchify(x, config), self.model)
-                answers = trivial_answers(target, mask.to(x.device), counted, config.grid, getattr(self.means, name))
+            targets = self.make_targets(inputs.audio, inputs.video)
+            for name, mask, counted in zip(("audio", "video"), masks, scored, strict=True):
+                target, mean = getattr(targets, name), getattr(self.means, name)
+                if self.model.target == "teacher":
+                    answers = token_answers(target, counted, mean)
+                else:
+                    answers = trivial_answers(target, mask.to(target.device), counted, getattr(self.model, name).grid, mean)
                 rows_of[name].append((answers, int(counted.sum())))
         return tuple(
             {key: _weighted([a[key] for a, _ in chunks], [w for _, w in chunks]) for key in chunks[0][0]} for chunks in rows_of.values()
@@ -105,7 +122,7 @@ class HeldOut:
             masks, second = self._views(rows)
             audio_scored, video_scored = scored_patches(masks, inputs, self.objective)
             output = model(inputs.audio, inputs.video, masks, second)
-            losses = stage_one_losses(output, inputs.audio, inputs.video, audio_scored, video_scored, self.model, self.objective)
+            losses = losses_of(output, self.make_targets(inputs.audio, inputs.video), audio_scored, video_scored, self.objective)
             counts = {"audio": int(audio_scored.sum()), "video": int(video_scored.sum())}
             for name, value in losses._asdict().items():
                 full = name in counts or len(inputs.audio) == min(CHUNK, len(self.batch.waveform))

@@ -95,18 +95,16 @@ def _middle(waveform: Tensor, seconds: float) -> Tensor:
     return waveform[start : start + wanted]
 
 
-def reconstruct_file(
-    checkpoint: str | None, clip: Path, out: Path, audio_ratio: float, video_ratio: float, position: float, seed: int
-) -> list[str]:
+def reconstruct_file(checkpoint: str | None, clip: Path, out: Path, hiding: ObjectiveConfig, position: float, seed: int) -> list[str]:
     """`mavil-edu reconstruct`: writes a file's reconstruction into `out`; returns what there is to say, line by line.
 
-    checkpoint: a folder or name; None for the model that comes with the package. Raises ValueError (MediaError) with a sentence.
+    checkpoint: a folder or name; None for the model that comes with the package. hiding: its ratios and strategies say what is hidden.
+    Raises ValueError (MediaError) with a sentence.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give --out a folder.")
     if not 0 <= position <= 1:
         raise ValueError(f"--position is {position}; it must lie between 0 (the clip's start) and 1 (its end).")
-    ratios = ObjectiveConfig(audio_ratio=audio_ratio, video_ratio=video_ratio)
     model = MAViL.from_pretrained(checkpoint or "tiny")
     config = model.config
     found = media.read_clip(clip, config.audio.seconds, config.video.seconds, config.video.frames, position)
@@ -117,7 +115,7 @@ def reconstruct_file(
         lines.append(f"{clip} has no picture in this window; the model sees black.")
     frames = video_end.fit(found.frames, config.video)
     batch = Batch(found.waveform[None], torch.tensor([found.heard]), frames[None], found.seen[None])
-    masks = draw_masks(1, config, ratios, torch.Generator().manual_seed(seed))
+    masks = draw_masks(1, config, hiding, torch.Generator().manual_seed(seed))
     entry = write_example(model, batch, masks, clip.name, clip.stem, out)
     write_json(out / "examples.json", [entry])
     lines += [f"{out / item['file']}: {item['caption']}" for kind in ("figures", "audio", "video") for item in entry[kind]]

@@ -313,3 +313,63 @@ def variations(cells: dict[str, list[tuple[str, Tensor, Tensor]]], seconds: floa
     return Picture(
         figure, f"One generated clip of which one cause a row is varied alone: {names}. A frame, and the log-mel spectrogram below."
     )
+
+
+def _draw_masked_strip(ax, frames: Tensor, hidden: Tensor) -> None:
+    """frames: (t, height, width, 3) uint8. hidden: (t, height, width) bool, drawn grey."""
+    grey = torch.tensor([int(HIDDEN[i : i + 2], 16) for i in (1, 3, 5)], dtype=torch.uint8)
+    gap = max(1, frames.shape[2] // 40)
+    shown = torch.nn.functional.pad(torch.where(hidden[..., None], grey, frames), (0, 0, gap, gap), value=233)
+    ax.imshow(_array(rearrange(shown, "t h w c -> h (t w) c")), interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def masking(
+    spectrogram: Tensor,
+    frames: Tensor,
+    audio_masks: dict[str, dict[float, Tensor]],
+    video_masks: dict[str, dict[float, Tensor]],
+    audio_grid: tuple[int, int],
+    video_grid: tuple[int, int, int],
+    seconds: float,
+) -> Picture:
+    """Masking strategies on one clip: a strategy a row, a ratio a column, what is hidden grey, and how many patches that is.
+
+    spectrogram: (frames, mel bins). frames: (t, height, width, 3) uint8, one for each time patch. audio_masks, video_masks: by the
+    strategy's name and the ratio, (tokens,) bool, the same ratios everywhere. seconds: of the spectrogram.
+    """
+    rows = [("sound", name, masks) for name, masks in audio_masks.items()] + [("picture", name, m) for name, m in video_masks.items()]
+    ratios = list(rows[0][2])
+    (bins, height, width), limits, counts = (spectrogram.shape[1], *frames.shape[1:3]), _limits(spectrogram), []
+    cell = 3.1  # inches across
+    tall = cell / len(frames) * height / width  # a strip of square pixels fills its cell
+    heights = [1.0 if side == "sound" else tall for side, _, _ in rows]
+    figure, axes = _axes(
+        0.5 + cell * len(ratios), 0.5 + sum(heights) + 0.3 * len(rows), len(rows), len(ratios), height_ratios=[h + 0.05 for h in heights]
+    )
+    for line, (side, name, masks) in zip(axes, rows, strict=True):
+        for ax, (ratio, mask) in zip(line, masks.items(), strict=True):
+            if side == "sound":
+                patch = (len(spectrogram) // audio_grid[0], bins // audio_grid[1])
+                _draw_spectrogram(ax, spectrogram, seconds, limits, hidden_cells(mask, audio_grid, patch))
+                ax.set_xticks([])
+                if ax is not line[0]:
+                    ax.set_yticks([])
+            else:
+                t, h, w = video_grid
+                _draw_masked_strip(ax, frames, repeat(mask, "(t h w) -> t (h ph) (w pw)", t=t, h=h, w=w, ph=height // h, pw=width // w))
+            hidden = int(mask.sum())
+            counts.append((side, name, ratio, hidden, len(mask)))
+            ax.set_title(f"{name}, {ratio:g}: {hidden} of {len(mask)} hidden", fontsize=9, color=INK, loc="left")
+    parts = [
+        f"{name} " + ", ".join(f"{hidden} of {tokens} at {ratio:g}" for s, n, ratio, hidden, tokens in counts if (s, n) == (side, name))
+        for side, name, _ in rows
+    ]
+    split = len(audio_masks)
+    sentence = (
+        f"Masking strategies on one clip, what is hidden grey. Sound, {' × '.join(map(str, audio_grid))} patches (time × pitch) over "
+        f"{seconds:g} s: {'; '.join(parts[:split])}. Picture, {' × '.join(map(str, video_grid))} patches (time × down × across), "
+        f"a frame for each time patch: {'; '.join(parts[split:])}."
+    )
+    return Picture(figure, sentence)

@@ -103,6 +103,15 @@ def mean_plus_residual(target: Tensor, mask: Tensor, grid: tuple[int, ...], posi
     return position_mean + residual / weight.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
+def token_answers(target: Tensor, scored: Tensor, position_mean: Tensor) -> dict[str, float]:
+    """The masked MSE of stage 2's trivial answers, by name: one constant vector for all places, and each position's mean token.
+
+    target: (b, n, d), a teacher's tokens. scored: (b, n) bool. position_mean: (n, d), over the training clips; its mean is the constant.
+    """
+    answers = {"constant_vector": position_mean.mean(dim=0), "position_mean": position_mean}
+    return {name: float(masked_mse(answer.expand_as(target), target, scored)) for name, answer in answers.items()}
+
+
 def trivial_answers(target: Tensor, mask: Tensor, scored: Tensor, grid: tuple[int, ...], position_mean: Tensor) -> dict[str, float]:
     """The masked MSE of each trivial answer, by name, on the same patches as the model's: what learning has to beat."""
     answers = {

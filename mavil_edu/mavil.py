@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from einops import pack
 from torch import Tensor, nn
 
-from mavil_edu.checkpoint import load_model, save_model
-from mavil_edu.config import AudioConfig, Config, ModelConfig, ObjectiveConfig, VideoConfig
+from mavil_edu.checkpoint import load_model, push_model, save_model
+from mavil_edu.config import Config, ModelConfig, ObjectiveConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
-from mavil_edu.fusion import Fusion
+from mavil_edu.fusion import make_fusion
 from mavil_edu.losses import inter_modal, intra_modal, masked_mse, normalise_patches, patch_statistics
-from mavil_edu.masking import check_mask, random_mask
+from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES, check_mask, visible_count
 from mavil_edu.patches import patchify
 from mavil_edu.transformer import MLP, initialise
 
@@ -32,8 +33,17 @@ class Prediction(NamedTuple):
     statistics: Tensor | None  # (b, n, 2): each patch's mean and std, where the model predicts them
 
 
+class Targets(NamedTuple):
+    """What the decoders are to predict at every place of a batch: patches (stage 1), or a teacher's tokens (stage 2)."""
+
+    audio: Tensor  # (b, n, values)
+    video: Tensor  # (b, n, values)
+    audio_statistics: Tensor | None = None  # (b, n, 2): each patch's mean and std, where the model predicts them too
+    video_statistics: Tensor | None = None
+
+
 class StageOne(NamedTuple):
-    """What stage 1 computes from two masked views of a batch."""
+    """What a model computes from two masked views of a batch, in either stage."""
 
     audio: Prediction
     video: Prediction
@@ -44,7 +54,7 @@ class StageOne(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Stage 1's terms, unweighted, and their weighted sum; a term that does not apply is None."""
+    """A stage's terms, unweighted, and their weighted sum; a term that does not apply is None."""
 
     audio: Tensor  # masked MSE
     video: Tensor  # masked MSE
@@ -68,19 +78,41 @@ class Encoded(NamedTuple):
 
 
 def draw_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks:
-    """Random masks of the first view of a batch of `rows` clips, at the objective's ratios."""
+    """Masks of the first view of a batch of `rows` clips, by the objective's strategies and ratios."""
     return Masks(
-        random_mask(rows, model.audio.tokens, objective.audio_ratio, generator),
-        random_mask(rows, model.video.tokens, objective.video_ratio, generator),
+        AUDIO_STRATEGIES[objective.audio_masking](rows, model.audio.grid, objective.audio_ratio, generator),
+        VIDEO_STRATEGIES[objective.video_masking](rows, model.video.grid, objective.video_ratio, generator),
     )
 
 
-def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks | None:
-    """Random masks of the second view, which intra-modal contrast needs; None where its weight, beta, is 0."""
-    if not objective.beta:
-        return None
+def _second(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """The objective with the second view's ratios in place of the first's."""
     ratio = objective.second_ratio
-    return draw_masks(rows, model, objective if ratio is None else replace(objective, audio_ratio=ratio, video_ratio=ratio), generator)
+    return objective if ratio is None else replace(objective, audio_ratio=ratio, video_ratio=ratio)
+
+
+def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Masks | None:
+    """Masks of the second view, which intra-modal contrast needs, by the same strategies; None where its weight, beta, is 0."""
+    return draw_masks(rows, model, _second(objective), generator) if objective.beta else None
+
+
+def terms_left_out(model: ModelConfig, objective: ObjectiveConfig) -> list[str]:
+    """The terms of stage 1 that its masks leave no tokens for, a sentence each; a term of weight 0 is not named."""
+
+    def visible(view: ObjectiveConfig) -> tuple[bool, bool]:
+        return (
+            visible_count(model.audio.grid, view.audio_ratio, view.audio_masking) > 0,
+            visible_count(model.video.grid, view.video_ratio, view.video_masking) > 0,
+        )
+
+    views = [visible(objective), *([visible(_second(objective))] if objective.beta else [])]
+    found = []
+    if objective.alpha and not any(all(view) for view in views[: objective.inter_views]):
+        found.append("InfoNCE between modalities is left out: no masked view shows both sound and picture.")
+    for name, shown in zip(("sound", "picture"), zip(*views, strict=True), strict=True):
+        if objective.beta and not all(shown):
+            found.append(f"InfoNCE within the {name} is left out: a masked view shows nothing of it.")
+    return found
 
 
 class MAViL(nn.Module):
@@ -94,11 +126,13 @@ class MAViL(nn.Module):
         statistics = 2 if config.predict_statistics else 0
         self.audio_encoder = Encoder(config.audio, config.encoder)
         self.video_encoder = Encoder(config.video, config.encoder)
-        self.fusion = Fusion(config.fusion)
-        self.audio_decoder = Decoder(config.audio, width, config.decoder, config.audio.patch_values + statistics)
-        self.video_decoder = Decoder(config.video, width, config.decoder, config.video.patch_values + statistics)
+        self.fusion = make_fusion(config)
+        for name, inputs in (("audio_decoder", config.audio), ("video_decoder", config.video)):
+            values = config.target_width or inputs.patch_values + statistics
+            setattr(self, name, config.decoder and Decoder(inputs, width, config.decoder, values))
         self.audio_head = self._head(width)
         self.video_head = self._head(width)
+        self.classifier = config.classes and nn.Sequential(nn.LayerNorm(2 * width, eps=1e-6), nn.Linear(2 * width, config.classes))
         self.apply(initialise)
 
     def _head(self, width: int) -> nn.Module:
@@ -110,8 +144,12 @@ class MAViL(nn.Module):
 
         audio: (b, 1, frames, mel bins), normalised log-mel. video: (b, 3, frames, height, width), normalised.
         masks: what the first view hides. second: what the second view hides, for intra-modal contrast.
-        Raises ValueError where sizes or masks do not fit the config.
+        Raises ValueError where sizes or masks do not fit the config, or the model has no decoders.
         """
+        if self.config.decoder is None:
+            raise ValueError(
+                "This model has no decoders, so it cannot reconstruct; it can encode. Take a model trained by mavil-edu pretrain for that."
+            )
         masks, second = self._checked(masks, len(audio), audio.device), self._checked(second, len(audio), audio.device)
         audio_patches, video_patches = patchify(audio, self.config.audio), patchify(video, self.config.video)
         a, v = self.audio_encoder(audio_patches, masks.audio), self.video_encoder(video_patches, masks.video)
@@ -127,17 +165,26 @@ class MAViL(nn.Module):
             second_video_projection=self._project(again_v, self.video_head),
         )
 
-    def encode(self, audio: Tensor | None = None, video: Tensor | None = None, maps: dict[str, Tensor] | None = None) -> Encoded:
+    def encode(
+        self,
+        audio: Tensor | None = None,
+        video: Tensor | None = None,
+        maps: dict[str, Tensor] | None = None,
+        layers: dict[str, Tensor] | None = None,
+    ) -> Encoded:
         """Encodes complete clips, nothing hidden; either modality may be left out.
 
         audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). maps: a dict that is filled with the attention
-        maps, "audio_encoder.0" to "fusion.1". Raises ValueError where both are left out.
+        maps, "audio_encoder.0" to "fusion.1" (with bottlenecks "fusion.audio.0" to "fusion.video.1"). layers: a dict that is filled
+        with the tokens after each block, by the same names: (b, 1 + n, d) with the class token first; in joint fusion [audio class,
+        audio tokens, video class, video tokens].
+        Raises ValueError where both are left out.
         """
         if audio is None and video is None:
             raise ValueError("There is nothing to encode: give audio, video, or both.")
-        a = None if audio is None else self.audio_encoder(patchify(audio, self.config.audio), maps=maps, name="audio_encoder")
-        v = None if video is None else self.video_encoder(patchify(video, self.config.video), maps=maps, name="video_encoder")
-        fused_a, fused_v = self.fusion(a, v, maps)
+        a = None if audio is None else self.audio_encoder(patchify(audio, self.config.audio), None, maps, "audio_encoder", layers)
+        v = None if video is None else self.video_encoder(patchify(video, self.config.video), None, maps, "video_encoder", layers)
+        fused_a, fused_v = self.fusion(a, v, maps, layers)
         unit = nn.functional.normalize
         return Encoded(
             audio_tokens=a and a.patch_tokens,
@@ -149,6 +196,20 @@ class MAViL(nn.Module):
             audio_projection=a and unit(self._project(a, self.audio_head), dim=-1),
             video_projection=v and unit(self._project(v, self.video_head), dim=-1),
         )
+
+    def classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
+        """Scores the classes of complete clips from the mean fused audio token beside the mean fused video token [C].
+
+        audio, video: as `encode` takes them, both. Returns (b, classes), before softmax or sigmoid.
+        Raises ValueError where the model has no classifier, or a modality is left out.
+        """
+        if self.config.classes is None:
+            raise ValueError("This model has no classifier; it can encode. A fine-tuned one has.")
+        if audio is None or video is None:
+            raise ValueError("The classifier was made for sound and picture together: give both audio and video.")
+        encoded = self.encode(audio, video)
+        pooled, _ = pack([encoded.fused_audio_tokens.mean(dim=1), encoded.fused_video_tokens.mean(dim=1)], "b *")
+        return self.classifier(pooled)
 
     def _checked(self, masks: Masks | None, rows: int, device: torch.device) -> Masks | None:
         if masks is None:
@@ -167,9 +228,20 @@ class MAViL(nn.Module):
             return Prediction(prediction, None)
         return Prediction(*prediction.split([prediction.shape[-1] - 2, 2], dim=-1))
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
-        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file."""
-        return save_model(self, folder, dtype)
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None) -> Path:
+        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file.
+
+        run: a run's folder whose data and numbers the card tells; by default the one that the model was loaded from.
+        """
+        return save_model(self, folder, dtype, run)
+
+    def push_to_hub(self, name: str, run: str | Path | None = None, private: bool | None = None, token: str | None = None) -> str:
+        """Shares the model on the Hugging Face Hub as "owner/model", with the card that `save_pretrained` writes; returns its address.
+
+        private: whether others may see it; None: as the owner's settings say. token: by default that of `hf auth login`.
+        Raises ValueError, saying what to do, where the Hub cannot be reached or refuses.
+        """
+        return push_model(self, name, run, private, token)
 
     @classmethod
     def from_pretrained(cls, folder_or_name: str | Path, revision: str | None = None) -> "MAViL":
@@ -180,21 +252,44 @@ class MAViL(nn.Module):
         return load_model(cls, folder_or_name, revision)
 
 
-def reconstruction_target(patches: Tensor, config: ModelConfig) -> Tensor:
-    """The patches that the decoders are to predict: normalised one by one, or raw."""
-    return normalise_patches(patches) if config.target == "normalised" else patches
+def patch_targets(audio: Tensor, video: Tensor, config: ModelConfig) -> Targets:
+    """Stage 1's targets: the input's patches, normalised one by one or raw.
+
+    audio: (b, 1, frames, mel bins). video: (b, 3, frames, height, width). Raises ValueError for a model whose target is a teacher.
+    """
+    if config.target == "teacher":
+        raise ValueError("This model predicts a teacher's tokens and not patches; targets are made by its teacher: mavil_edu.teacher.")
+    patches = patchify(audio, config.audio), patchify(video, config.video)
+    if config.target == "raw":
+        return Targets(*patches)
+    statistics = [patch_statistics(p) for p in patches]
+    normalised = [normalise_patches(p, s) for p, s in zip(patches, statistics, strict=True)]
+    return Targets(*normalised, *(torch.cat(s, dim=-1) for s in statistics)) if config.predict_statistics else Targets(*normalised)
 
 
-def _reconstruction(prediction: Prediction, x: Tensor, scored: Tensor, side: AudioConfig | VideoConfig, model: ModelConfig) -> list[Tensor]:
-    """One modality's masked MSE, and that of its statistics where they are predicted, else 0."""
-    patches = patchify(x, side)
-    if model.target == "raw":
-        return [masked_mse(prediction.patches, patches, scored), x.new_zeros(())]
-    statistics = patch_statistics(patches)
-    mse = masked_mse(prediction.patches, normalise_patches(patches, statistics), scored)
-    if prediction.statistics is None:
-        return [mse, x.new_zeros(())]
-    return [mse, masked_mse(prediction.statistics, torch.cat(statistics, dim=-1), scored)]
+def losses_of(output: StageOne, targets: Targets, audio_scored: Tensor, video_scored: Tensor, objective: ObjectiveConfig) -> Losses:
+    """The terms of either stage and their weighted sum, L = L_raw + α · L_inter + β · L_intra; in stage 2 L_raw is called L_reg.
+
+    L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
+    is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
+
+    audio_scored, video_scored: (b, n) bool, the places that count.
+    """
+    audio_mse = masked_mse(output.audio.patches, targets.audio, audio_scored)
+    video_mse = masked_mse(output.video.patches, targets.video, video_scored)
+    statistics = None
+    if targets.audio_statistics is not None:
+        audio_statistics = masked_mse(output.audio.statistics, targets.audio_statistics, audio_scored)
+        statistics = audio_statistics + masked_mse(output.video.statistics, targets.video_statistics, video_scored)
+    a, v, zero = output.audio_projection, output.video_projection, audio_mse.new_zeros(())
+    again_a, again_v = output.second_audio_projection, output.second_video_projection
+    views = [(a, v), (again_a, again_v)][: objective.inter_views]
+    inters = [inter_modal(x, y, objective.tau_inter) for x, y in views if x is not None and y is not None]
+    inter = sum(inters) / len(inters) if inters else None
+    intra = intra_modal(a, again_a, v, again_v, objective.tau_intra)
+    raw = audio_mse + video_mse + (zero if statistics is None else statistics)
+    contrast = objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
+    return Losses(audio_mse, video_mse, statistics, inter, intra, objective.reconstruction * raw + contrast)
 
 
 def stage_one_losses(
@@ -206,22 +301,8 @@ def stage_one_losses(
     model: ModelConfig,
     objective: ObjectiveConfig,
 ) -> Losses:
-    """Stage 1's terms and their weighted sum, L = L_raw + α · L_inter + β · L_intra.
-
-    L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
-    is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
+    """Stage 1's terms and their weighted sum: `losses_of` with the input's own patches as targets.
 
     audio, video: the model's input. audio_scored, video_scored: (b, n) bool, the patches that count: hidden, less padding.
     """
-    audio_mse, audio_statistics = _reconstruction(output.audio, audio, audio_scored, model.audio, model)
-    video_mse, video_statistics = _reconstruction(output.video, video, video_scored, model.video, model)
-    a, v, zero = output.audio_projection, output.video_projection, audio_mse.new_zeros(())
-    again_a, again_v = output.second_audio_projection, output.second_video_projection
-    views = [(a, v), (again_a, again_v)][: objective.inter_views]
-    inters = [inter_modal(x, y, objective.tau_inter) for x, y in views if x is not None and y is not None]
-    inter = sum(inters) / len(inters) if inters else None
-    intra = intra_modal(a, again_a, v, again_v, objective.tau_intra)
-    raw, statistics = audio_mse + video_mse, audio_statistics + video_statistics
-    contrast = objective.alpha * (zero if inter is None else inter) + objective.beta * (zero if intra is None else intra)
-    total = objective.reconstruction * (raw + statistics) + contrast
-    return Losses(audio_mse, video_mse, statistics if model.predict_statistics else None, inter, intra, total)
+    return losses_of(output, patch_targets(audio, video, model), audio_scored, video_scored, objective)

@@ -4,10 +4,8 @@ Sound and pictures are placed by their timestamps, never by counting, so that th
 """
 
 import math
-import os
 import wave
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +16,7 @@ import torch
 from av.video.reformatter import Interpolation
 from torch import Tensor
 
+from mavil_edu.checkpoint import replacing
 from mavil_edu.config import SAMPLE_RATE
 from mavil_edu.streams import MAX_PIXELS, MediaError, Mono, Source
 
@@ -303,19 +302,6 @@ def read_whole(path: Path | str, frame_rate: float, max_seconds: float, short_si
 # ------------------------------------------------------------------------------------------------------------------ writing
 
 
-@contextmanager
-def _replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when all went well, so that no half-written file is ever seen."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_mp4(
     path: Path | str, frames: Tensor | np.ndarray, frame_rate: float, waveform: Tensor | np.ndarray | None = None, quality: float = 20.0
 ) -> None:
@@ -330,7 +316,7 @@ def write_mp4(
         raise ValueError(f"Frames must be uint8 of shape (t, height, width, 3), not {frames.dtype} of shape {frames.shape}.")
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     rate = Fraction(frame_rate).limit_denominator(10_000)
-    with _replacing(path) as temporary, av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         # x264's code for the processor at hand gave other bytes for the same pictures in 1 to 5 files of 100, its portable code never.
         video = container.add_stream("libx264", rate=rate, options={"crf": str(quality), "x264-params": "cpu-independent=1"})
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
@@ -353,7 +339,7 @@ def write_mp4(
 def write_wav(path: Path | str, waveform: Tensor | np.ndarray) -> None:
     """Writes sound as 16-bit PCM, mono, 16 kHz; values outside [-1, 1] are cut. waveform: (samples,)."""
     samples = (np.asarray(waveform, np.float64).reshape(-1).clip(-1, 1) * 32767).round().astype("<i2")
-    with _replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
+    with replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
         file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
         file.writeframes(samples.tobytes())
 

@@ -55,3 +55,10 @@ def kernel_to_linear(kernel: Tensor) -> Tensor:
     kernel: (d, 1, pt, pf) or (d, c, pt, ph, pw). Returns (d, values) in the order of `patchify`.
     """
     return rearrange(kernel, AUDIO_KERNEL if kernel.ndim == 4 else VIDEO_KERNEL)
+
+
+def linear_to_kernel(weight: Tensor, config: AudioConfig | VideoConfig) -> Tensor:
+    """The inverse of `kernel_to_linear`: (d, values) -> (d, 1, pt, pf) or (d, 3, pt, ph, pw)."""
+    pattern = AUDIO_KERNEL if isinstance(config, AudioConfig) else VIDEO_KERNEL
+    kernel, flat = pattern.split(" -> ")
+    return rearrange(weight, f"{flat} -> {kernel}", **{axis: size for axis, size in _sizes(config)[1].items() if axis in kernel.split()})

@@ -19,10 +19,11 @@ def sincos_positions(grid: tuple[int, ...], width: int) -> Tensor:
     frequencies = width // (2 * len(grid))
     if frequencies == 0:
         raise ValueError(f"A width of {width} is too small for positions on {len(grid)} axes; use {2 * len(grid)} or more.")
-    omega = 10_000.0 ** -(torch.arange(frequencies, dtype=torch.float64) / frequencies)
-    axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in grid), indexing="ij")
-    angles = [rearrange(axis, "... -> (...) 1") * omega for axis in axes]
-    table, _ = pack([part for angle in angles for part in (angle.sin(), angle.cos())], "n *")
+    with torch.device("cpu"):  # wherever the model is built, so that the numbers are the same
+        omega = 10_000.0 ** -(torch.arange(frequencies, dtype=torch.float64) / frequencies)
+        axes = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in grid), indexing="ij")
+        angles = [rearrange(axis, "... -> (...) 1") * omega for axis in axes]
+        table, _ = pack([part for angle in angles for part in (angle.sin(), angle.cos())], "n *")
     positions = torch.zeros(1 + len(table), width)
     positions[1:, : table.shape[1]] = table.float()
     return positions

@@ -58,8 +58,14 @@ def reconstruct(model: MAViL, inputs: Inputs, masks: Masks) -> list[Reconstructi
 
     inputs: from `to_inputs`, b clips. masks: b rows. Pictures of normalised targets use the model's own predicted means and
     standard deviations; where it has none, the hidden patches' own, which `borrowed` then says.
+    Raises ValueError for a model of stage 2, whose targets are no patches.
     """
     config, normalised = model.config, model.config.target == "normalised"
+    if config.target == "teacher":
+        raise ValueError(
+            "This model predicts its teacher's tokens, which are no pictures and no sounds; reconstruct with a model of stage 1, "
+            "its teacher for one."
+        )
     masks = Masks(masks.audio.to(inputs.audio.device), masks.video.to(inputs.audio.device))
     output = model(inputs.audio, inputs.video, masks)
     heard, seen = patchify(inputs.audio, config.audio), patchify(inputs.video, config.video)

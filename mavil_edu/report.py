@@ -48,7 +48,20 @@ CONTROL = (
     "<p><strong>A control: each training sound came with another clip's picture.</strong> What is learnt here needs no correspondence.</p>"
 )
 MODALITIES = {"audio": "sound", "video": "picture"}
-SPACES = {"normalised": "each patch normalised to mean 0 and variance 1", "raw": "raw patches"}
+SPACES = {"normalised": "each patch normalised to mean 0 and variance 1", "raw": "raw patches", "teacher": "its teacher's tokens"}
+ABOUT = {  # by the target's kind: what the model learnt, and what its trivial answers are
+    "patches": (
+        "MAViL, stage 1: most of each clip's sound and picture was hidden; the model filled it in, and learnt which sound belongs to "
+        "which picture.",
+        "each position's mean over the training clips, a copy of the nearest visible patch, the mean corrected by the visible "
+        "neighbours; and chance.",
+    ),
+    "tokens": (
+        "MAViL, stage 2: most of each clip's sound and picture was hidden; of the hidden places the model predicted what its teacher, "
+        "a frozen model that saw the whole clip, says of them, and it learnt which sound belongs to which picture.",
+        "one constant vector, and each position's mean token over the training clips; and chance.",
+    ),
+}
 KINDS = {".png": "image/png", ".wav": "audio/wav", ".mp4": "video/mp4"}
 
 
@@ -219,6 +232,14 @@ def write_report(run: Path) -> Path:
 
     shown = "".join(_example(run, example) for example in examples)
     space = SPACES.get(summary.get("target"), summary.get("target"))
+    student = summary.get("target") == "teacher"
+    about, trivial = ABOUT["tokens" if student else "patches"]
+    clips = (
+        "<p>None are shown: this model predicts tokens, which are no pictures and no sounds.</p>"
+        if student
+        else f"""<p>The model is trained on hidden patches only: what it says of visible ones (third row) means nothing; the fourth row
+leaves it out.</p>{shown or "<p>No examples were written.</p>"}"""
+    )
     parameters = _number(summary, "parameters")
     made = f"{_say(summary.get('seconds', '?'))} s on {_say(summary.get('machine', '?'))}"
     made += "" if parameters is None else f"; {parameters:,.0f} parameters"
@@ -227,22 +248,20 @@ def write_report(run: Path) -> Path:
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>MAViL stage 1: {_say(run.name)}</title><style>{STYLE}</style></head><body><main>
+<title>MAViL stage {2 if student else 1}: {_say(run.name)}</title><style>{STYLE}</style></head><body><main>
 <h1>What this model has learnt</h1>
-<p>MAViL, stage 1: most of each clip's sound and picture was hidden; the model filled it in, and learnt which sound belongs to
-which picture.</p>
+<p>{about}</p>
 {CONTROL if summary.get("shuffled_pairs") else ""}
 {_verdict(summary)}
 {_about_clips(summary)}
 <table><caption>Each number beside the answer that needs no learning</caption>
 <thead><tr><td></td><th>this model</th><th>best trivial answer</th><th>verdict</th><th>all trivial answers</th></tr></thead>
 <tbody>{"".join(_reconstruction_rows(summary) + _retrieval_rows(summary))}</tbody></table>
-<p>Errors are measured in the space of the training target: {_say(space)}. The trivial answers are what one reaches without learning: each
-position's mean over the training clips, a copy of the nearest visible patch, the mean corrected by the visible neighbours; and chance.</p>
+<p>Errors are measured in the space of the training target: {_say(space)}. The trivial answers are what one
+reaches without learning: {trivial}</p>
 {_scorecard(run)}
 <h2>Clips</h2>
-<p>The model is trained on hidden patches only: what it says of visible ones (third row) means nothing; the fourth row leaves it out.</p>
-{shown or "<p>No examples were written.</p>"}
+{clips}
 <h2>Training</h2>{figures.image_html(picture.png(), picture.sentence)}
 <h2>How it was made</h2>
 <p>{made}.<br>

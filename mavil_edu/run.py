@@ -8,10 +8,12 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mavil_edu import report
+from mavil_edu.card import model_card
 from mavil_edu.checkpoint import write_json, write_text
 from mavil_edu.config import Config, from_dict, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, Labels, evaluation_batch
@@ -22,7 +24,8 @@ from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
-from mavil_edu.mavil import Masks, MAViL
+from mavil_edu.mavil import Masks, MAViL, terms_left_out
+from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, student_config
 from mavil_edu.train import make_fabric, steps_for, train
 
 MISSING_FILE = "missing.txt"  # in a run's folder: clips that a list names and that were not there
@@ -76,7 +79,9 @@ def stored_run(run: Path) -> dict:
         raise RunError(f"{run / 'config.json'} cannot be read ({error}); it is not the folder of a run that can be resumed.") from error
 
 
-def _prepare(config: Config, data: Data, run: Path, seed: int, minutes: float | None, workers: int, origin: dict) -> tuple[Config, float]:
+def _prepare(
+    config: Config, data: Data, run: Path, seed: int, minutes: float | None, workers: int, origin: dict, teacher: Teacher | None
+) -> tuple[Config, float]:
     """Fixes a new run's batch and number of steps, and writes its `config.json`; also the seconds that timing took."""
     batch = min(config.train.batch, len(data.training))
     if batch < config.train.batch:
@@ -84,7 +89,7 @@ def _prepare(config: Config, data: Data, run: Path, seed: int, minutes: float | 
         config = replace(config, train=replace(config.train, batch=batch, accumulate=min(config.train.accumulate, batch)))
     timed = 0.0
     if minutes is not None:
-        steps, timed = steps_for(minutes, config, data.training, seed, workers)
+        steps, timed = steps_for(minutes, config, data.training, seed, workers, teacher)
         config = replace(config, train=replace(config.train, steps=steps))
         print(f"{steps} steps fit into {minutes:g} minutes.", file=sys.stderr)
     run.mkdir(parents=True, exist_ok=True)
@@ -104,26 +109,43 @@ def pretrain(
     minutes: float | None,
     workers: int,
     resume: bool,
-    origin: dict[str, str | bool | None],
+    origin: dict[str, Any],
+    teacher: str | None = None,
+    allow_collapsed: bool = False,
 ) -> dict:
-    """Trains stage 1 and writes a run's folder; returns its summary.
+    """Trains stage 1, or with a teacher stage 2, and writes a run's folder; returns its summary.
 
     data: the clips. run: an empty or new folder, or one to resume, whose own config and seed then hold. minutes: fixes the number
-    of steps by timing, in place of the config's. origin: where the clips came from, stored with the run.
-    Raises RunError or TrainingError with a sentence.
+    of steps by timing, in place of the config's. origin: where the clips came from, stored with the run. teacher: a run's folder, a
+    model's folder or a name on the Hub; a resumed run has its own. allow_collapsed: also one that answers all clips alike.
+    Raises RunError, TeacherError or TrainingError with a sentence.
     """
-    timed = 0.0
+    timed, ancestors = 0.0, []
     if resume:
         stored = stored_run(run)
-        config, seed = stored["config"], stored["seed"]
-    else:
-        config, timed = _prepare(config, data, run, seed, minutes, workers, origin)
-
+        config, seed, ancestors = stored["config"], stored["seed"], stored.get("lineage", [])
+    frozen = None
+    if ancestors or teacher is not None:
+        source = load_teacher(ancestors[-1]["path"], ancestors[-1]["weights"]) if ancestors else load_teacher(teacher)
+        if not resume:
+            config = student_config(config, source.config)
+            origin = origin | {"lineage": lineage(teacher, source)}
+        frozen = Teacher(source, config.objective)
     device = make_fabric(config).device
     means_batch, _, _ = evaluation_batch(data.training, MEAN_CLIPS)
+    means = position_means(means_batch, config.model, device, frozen)
+    if frozen and not allow_collapsed and not resume:
+        check_health(health(frozen, means_batch, means, config.model))
+    if not resume:
+        config, timed = _prepare(config, data, run, seed, minutes, workers, origin, frozen)
+
+    without = terms_left_out(config.model, config.objective)
+    for sentence in without:
+        print(sentence, file=sys.stderr)
     evaluation, kept, skipped = evaluation_batch(data.evaluation, EVALUATION_CLIPS)
-    held_out = HeldOut(evaluation, position_means(means_batch, config.model, device), config.model, config.objective)
-    model, progress = train(config, data.training, held_out, run, seed=seed, workers=workers, resume=resume)
+    held_out = HeldOut(evaluation, means, config.model, config.objective, make_targets=frozen)
+    generation = len(stored_run(run).get("lineage", []))
+    model, progress = train(config, data.training, held_out, run, seed=seed, workers=workers, resume=resume, generation=generation)
 
     left_out = data.skipped + [{"path": s.path, "reason": s.reason} for s in skipped]
     left_out += [{"path": path, "reason": reason} for path, reason in progress.skipped.items()]
@@ -140,6 +162,7 @@ def pretrain(
             "silent_windows": progress.skipped_draws,
             "dropped": progress.dropped,
         },
+        "terms_left_out": without,
         "shuffled_pairs": isinstance(data.training, ShuffledPairs),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
@@ -147,12 +170,14 @@ def pretrain(
         "command": " ".join(stored_run(run)["command"]),
     }
     write_json(run / "summary.json", summary)
+    write_text(run / "model" / "README.md", model_card(model.config, run.name, run))
     labels = {name: [values[i] for i in kept] for name, values in data.evaluation.labels.items()}
     if labels and data.training.labels:
         write_json(run / EVALUATION_FILE, _scorecard(model, data.training, evaluation, labels))
     if data.missing:
         write_text(run / MISSING_FILE, "".join(f"{name}\n" for name in data.missing))
-    write_examples(model, evaluation, [data.evaluation.name(i) for i in kept], held_out.masks, run)
+    if frozen is None:  # a student predicts tokens, which cannot be drawn
+        write_examples(model, evaluation, [data.evaluation.name(i) for i in kept], held_out.masks, run)
     report.write_report(run)
     return summary
 
@@ -182,11 +207,13 @@ def pretrain_on(
     min_seconds: float = 1.0,
     resume: bool = False,
     shuffled_pairs: bool = False,
+    teacher: str | None = None,
+    allow_collapsed: bool = False,
 ) -> dict:
     """`mavil-edu pretrain`: trains on the clips at a path, or goes on with a run; returns its summary.
 
     path, eval_path, listed, classes, min_seconds: as `mavil_edu.data.source.open_run` takes them. shuffled_pairs: the control in which
-    each training sound comes with another clip's picture.
+    each training sound comes with another clip's picture. teacher, allow_collapsed: as `pretrain` takes them.
     """
     _check_run(run, resume)
     if resume:  # the clips, and how they are split, are those of the run
@@ -207,7 +234,38 @@ def pretrain_on(
     origin = {name: None if place is None else str(place) for name, place in places.items()} | {"clips": data.fingerprint}
     if shuffled_pairs:
         data, origin = replace(data, training=ShuffledPairs(data.training, seed)), origin | {"shuffled_pairs": True}
-    return pretrain(data, config, run, seed=seed, minutes=minutes, workers=workers, resume=resume, origin=origin)
+    return pretrain(
+        data,
+        config,
+        run,
+        seed=seed,
+        minutes=minutes,
+        workers=workers,
+        resume=resume,
+        origin=origin,
+        teacher=teacher,
+        allow_collapsed=allow_collapsed,
+    )
+
+
+def self_train_on(path: Path, run: Path, teacher: str, iterations: int, resume: bool, *arguments: Any, **options: Any) -> list[dict]:
+    """`mavil-edu pretrain --teacher --iterations K`: each student becomes the next one's teacher; their summaries.
+
+    Runs stand in RUN/1 to RUN/K. path, run, options, arguments: as `pretrain_on` takes them. With `resume`, complete iterations stay,
+    the one that was broken off goes on, and the others follow.
+    """
+    summaries = []
+    for k in range(1, iterations + 1):
+        place = run / str(k)
+        done = place / "summary.json"
+        if resume and done.exists():
+            summaries.append(json.loads(done.read_text(encoding="utf-8")))
+        else:
+            begun = resume and (place / "config.json").exists()
+            print(f"Iteration {k} of {iterations}: {teacher} teaches {place}.", file=sys.stderr)
+            summaries.append(pretrain_on(path, *arguments, run=place, teacher=teacher, resume=begun, **options))
+        teacher = str(place)
+    return summaries
 
 
 def demo(run: Path, minutes: float | None, clips: int, seed: int, config: Config | None = None) -> dict:

@@ -1,4 +1,4 @@
-"""An optimiser steps: stage 1's training loop on Lightning Fabric, on whatever device there is."""
+"""An optimiser steps: the training loop of both stages on Lightning Fabric, on whatever device there is."""
 
 import json
 import math
@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -17,14 +18,16 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint, save_model
-from mavil_edu.config import Config, TrainConfig
+from mavil_edu.config import Config, ObjectiveConfig, TrainConfig
 from mavil_edu.data.batch import Clips, to_inputs
 from mavil_edu.data.loader import Step, generator_for, training_steps
-from mavil_edu.evaluate import HeldOut, scored_patches
+from mavil_edu.evaluate import HeldOut, MakeTargets, scored_patches
 from mavil_edu.losses import log_b
-from mavil_edu.mavil import Losses, MAViL, draw_masks, draw_second_masks, stage_one_losses
+from mavil_edu.masking import scheduled_ratio
+from mavil_edu.mavil import Losses, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.progress import ProgressBar, terms_line
 
+GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
 TIMED_STEPS = 30  # steps that --minutes times
 TRAINING_SHARE = 0.92  # of a run's time; looks at held-out clips and checkpoints take the rest
 
@@ -53,6 +56,16 @@ def learning_rate(step: int, train: TrainConfig) -> float:
     return train.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
 
 
+def objective_at(step: int, config: Config) -> ObjectiveConfig:
+    """The objective with the mask ratios of a training step; held-out clips keep the final ratios."""
+    objective = config.objective
+    audio, video = (
+        scheduled_ratio(step, config.train.steps, objective.ratio_start, end, objective.ratio_schedule)
+        for end in (objective.audio_ratio, objective.video_ratio)
+    )
+    return replace(objective, audio_ratio=audio, video_ratio=video)
+
+
 def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only: biases, norms, class and mask tokens are left alone, as in MAE."""
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -66,19 +79,23 @@ def make_fabric(config: Config) -> Fabric:
     return Fabric(accelerator="auto", devices=1, precision=config.train.precision)
 
 
-def _backward(fabric: Fabric, model: nn.Module, data: Step, config: Config, seed: int, step: int) -> Losses:
+def _backward(
+    fabric: Fabric, model: nn.Module, data: Step, config: Config, seed: int, step: int, make_targets: MakeTargets | None
+) -> Losses:
     """One step's gradients over its accumulation rounds, and the mean of each loss term."""
+    make_targets = make_targets or partial(patch_targets, config=config.model)
     rounds = []
     rows = math.ceil(len(data.batch.waveform) / config.train.accumulate)
     batch = data.batch.to(fabric.device)
+    objective = objective_at(step, config)
     for start in range(0, len(batch.waveform), rows):
         inputs = to_inputs(type(batch)(*(part[start : start + rows] for part in batch)), config.model)
         generator = generator_for(seed, 2, step, start)
-        masks = draw_masks(len(inputs.audio), config.model, config.objective, generator)
-        second = draw_second_masks(len(inputs.audio), config.model, config.objective, generator)
+        masks = draw_masks(len(inputs.audio), config.model, objective, generator)
+        second = draw_second_masks(len(inputs.audio), config.model, objective, generator)
         output = model(inputs.audio, inputs.video, masks, second)
         scored = scored_patches(masks, inputs, config.objective)
-        losses = stage_one_losses(output, inputs.audio, inputs.video, *scored, config.model, config.objective)
+        losses = losses_of(output, make_targets(inputs.audio, inputs.video), *scored, config.objective)
         fabric.backward(losses.total * (len(inputs.audio) / len(batch.waveform)))
         rounds.append(losses)
     return Losses(*(None if terms[0] is None else torch.stack([t.detach() for t in terms]).mean() for terms in zip(*rounds, strict=True)))
@@ -96,10 +113,20 @@ def _check_finite(losses: Losses, norm: torch.Tensor, step: int) -> None:
 
 
 def update(
-    fabric: Fabric, model: nn.Module, optimiser: torch.optim.Optimizer, data: Step, config: Config, seed: int, step: int
+    fabric: Fabric,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    data: Step,
+    config: Config,
+    seed: int,
+    step: int,
+    make_targets: MakeTargets | None = None,
 ) -> tuple[Losses, torch.Tensor]:
-    """One step of the optimiser: gradients, their norm clipped and checked, weights moved; its losses and the norm before clipping."""
-    losses = _backward(fabric, model, data, config, seed, step)
+    """One step of the optimiser: gradients, their norm clipped and checked, weights moved; its losses and the norm before clipping.
+
+    make_targets: in stage 2 the teacher's; by default the patches of the input.
+    """
+    losses = _backward(fabric, model, data, config, seed, step, make_targets)
     norm = fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False)
     _check_finite(losses, norm, step)
     optimiser.step()
@@ -167,7 +194,9 @@ class Interrupt:
                 signal.signal(number, handler)
 
 
-def steps_for(minutes: float, config: Config, clips: Clips, seed: int, workers: int) -> tuple[int, float]:
+def steps_for(
+    minutes: float, config: Config, clips: Clips, seed: int, workers: int, make_targets: MakeTargets | None = None
+) -> tuple[int, float]:
     """How many steps fit into so many minutes, by timing 30 steps on a throw-away model; and the seconds that took."""
     started = time.perf_counter()
     fabric = make_fabric(config)
@@ -177,7 +206,8 @@ def steps_for(minutes: float, config: Config, clips: Clips, seed: int, workers: 
     ends = []
     stream = training_steps(clips, config.train.batch, seed, workers=workers)
     for step, data in zip(range(TIMED_STEPS), stream, strict=False):
-        losses, _ = update(fabric, model, optimiser, data, config, seed, step)
+        along = step * config.train.steps // TIMED_STEPS  # steps all along the run: with a ratio schedule they differ in length
+        losses, _ = update(fabric, model, optimiser, data, config, seed, along, make_targets)
         float(losses.total)  # waits for a device that computes on its own
         ends.append(time.perf_counter())
     each = median(later - earlier for earlier, later in pairwise(ends))  # the time between two steps' ends: the loader's is in it
@@ -186,10 +216,20 @@ def steps_for(minutes: float, config: Config, clips: Clips, seed: int, workers: 
 
 
 def train(
-    config: Config, clips: Clips, held_out: HeldOut, run: Path, *, seed: int = 0, workers: int = 0, resume: bool = False
+    config: Config,
+    clips: Clips,
+    held_out: HeldOut,
+    run: Path,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    resume: bool = False,
+    generation: int = 0,
 ) -> tuple[MAViL, Progress]:
-    """Trains stage 1 for `config.train.steps` steps, writing checkpoints, `model/`, `metrics.jsonl` and TensorBoard files into `run`.
+    """Trains for `config.train.steps` steps, writing checkpoints, `model/`, `metrics.jsonl` and TensorBoard files into `run`.
 
+    The stage is that of the held-out clips' targets: the input's patches, or a teacher's tokens. generation: how many teachers came
+    before; a student never starts from the first weights of one, though their runs have the same seed.
     All that is random in step s follows from the seed and s, so a resumed run goes on as the uninterrupted one would.
     Raises TrainingError where a loss or gradient is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM and a checkpoint.
     """
@@ -197,7 +237,7 @@ def train(
 
     # 1. device, model, optimiser
     fabric = make_fabric(config)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + GENERATION * generation)
     bare = MAViL(config)
     bare_optimiser = make_optimiser(bare, config.train)
     progress = Progress()
@@ -249,10 +289,13 @@ def train(
                 rate = learning_rate(progress.step, config.train)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                losses, norm = update(fabric, model, optimiser, data, config, seed, progress.step)
+                losses, norm = update(fabric, model, optimiser, data, config, seed, progress.step, held_out.make_targets)
 
                 progress.seconds = time.perf_counter() - started
                 row = _row(progress.step, losses, trivial, lr=rate, gradient_norm=float(norm), seconds=round(progress.seconds, 3))
+                if config.objective.ratio_start is not None:
+                    now = objective_at(progress.step, config)
+                    row |= {"audio_ratio": now.audio_ratio, "video_ratio": now.video_ratio}
                 log(row)
                 progress.step += 1
                 progress.drawn = data.drawn

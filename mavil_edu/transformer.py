@@ -62,10 +62,12 @@ class Transformer(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
 
-    def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
-        """(b, n, d) -> (b, n, d); where `maps` is given, block i stores its attention as "{name}.{i}"."""
+    def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "", layers: dict[str, Tensor] | None = None) -> Tensor:
+        """(b, n, d) -> (b, n, d); as "{name}.{i}" block i stores its attention in `maps`, its tokens in `layers`, where these are given."""
         for i, block in enumerate(self.blocks):
             x = block(x, maps, f"{name}.{i}")
+            if layers is not None:
+                layers[f"{name}.{i}"] = x
         return x
 
 

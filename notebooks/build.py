@@ -4,20 +4,27 @@
     python notebooks/build.py 00_quickstart
     python notebooks/build.py --check      # say which notebooks no longer match their sources; executes nothing
 
+In a source's text, a line `EXERCISE masked_mse` becomes the exercise's task with its minutes and difficulty, and a line
+`SOLUTION masked_mse` its solution, folded; both stand once, in the package. Each built notebook's minutes and memory are printed
+beside its declared budget.
+
 Outputs are committed, since nbval compares them. A built notebook holds no timestamps and no widget state, and its cells' ids
 follow from their text's place, so that a rebuild without a change gives the same file.
 """
 
 import argparse
 import hashlib
+import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+from mavil_edu.course.budget import budget_of
 from mavil_edu.course.registry import find_exercise
 
 HERE = Path(__file__).resolve().parent
@@ -28,7 +35,6 @@ METADATA = {
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 600  # longest time that one cell may take
-
 
 INSERTED = re.compile(r"^(EXERCISE|SOLUTION) (\w+)$", flags=re.MULTILINE)
 
@@ -71,20 +77,50 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
             output.get("data", {}).pop(WIDGET, None)  # without a kernel it shows nothing; its picture beside it does
 
 
+def _peak_megabytes(pid: int) -> float:
+    """The most memory that a process has held so far, where the system tells (Linux); else 0."""
+    status = Path(f"/proc/{pid}/status")
+    held = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")] if status.exists() else []
+    return int(held[0]) / 1000 if held else 0.0
+
+
+def _measured(target: Path, seconds: float, megabytes: float) -> str:
+    """What a lesson took beside what it declares, in a sentence; whether it fits."""
+    took = f"{target.name}: {seconds / 60:.1f} minutes, {megabytes:.0f} MB"
+    try:
+        budget = budget_of(target)
+    except ValueError as error:
+        return f"{took}. {error}"
+    fits = seconds <= 60 * budget.minutes and megabytes <= budget.megabytes
+    return f"{took}; declared {budget.minutes:g} minutes, {budget.megabytes:g} MB{'' if fits else ': DECLARE MORE'}"
+
+
 def build(source: Path) -> Path:
     """Executes a lesson and writes its notebook; raises CellExecutionError where a cell fails without being tagged so."""
     notebook = read_source(source)
     for cell in notebook.cells:
         if "nbval-skip" in cell.metadata.get("tags", []):
             cell.metadata["tags"] = [*cell.metadata["tags"], "skip-execution"]
-    NotebookClient(
+    client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": HERE}},
         skip_cells_with_tag="skip-execution",
-        coalesce_streams=True,  # what a cell prints is one output, in how many pieces it came notwithstanding
-    ).execute()
+        coalesce_streams=True,  # what a cell prints is one output, in however many pieces it came
+    )
+    took = {"seconds": 0.0, "megabytes": 0.0}
+
+    def begun(cell, cell_index):
+        took["began"] = time.perf_counter()
+
+    def done(cell, cell_index, execute_reply):
+        took["seconds"] += time.perf_counter() - took["began"]
+        took["megabytes"] = max(took["megabytes"], _peak_megabytes(client.km.provisioner.pid))
+
+    client.on_cell_execute, client.on_cell_executed = begun, done
+    os.environ["MAVIL_EDU_PROGRESS"] = ""  # building is no learner's try
+    client.execute()
     for cell in notebook.cells:
         if "skip-execution" in cell.metadata.get("tags", []):
             cell.metadata["tags"].remove("skip-execution")
@@ -92,6 +128,7 @@ def build(source: Path) -> Path:
     target = HERE / f"{source.stem}.ipynb"
     nbformat.validate(notebook)
     nbformat.write(notebook, target)
+    print(_measured(target, took["seconds"], took["megabytes"]), flush=True)
     return target
 
 
@@ -126,7 +163,7 @@ def main() -> int:
         print("\n".join(found) or "Every notebook matches its source.")
         return 1 if found else 0
     for source in chosen:
-        print(build(source))
+        build(source)
     return 0
 
 

@@ -57,7 +57,7 @@ def changed(config: Config, changes: list[str]) -> Config:
 
 
 def conditions(config: Config) -> dict[str, tuple[Config, dict]]:
-    """By name: the config, and what is special about the clips."""
+    """By name: the config, and what is special about the clips or the targets: a teacher is the run of another condition, same seed."""
 
     def objective(**changes: float) -> Config:
         return replace(config, objective=replace(config.objective, **changes))
@@ -69,6 +69,8 @@ def conditions(config: Config) -> dict[str, tuple[Config, dict]]:
         "reconstruction alone": (objective(alpha=0.0, beta=0.0, inter_views=1), {}),
         "hard world": (config, {"difficulty": "hard"}),
         "easy world": (config, {"difficulty": "easy"}),
+        "bottleneck fusion": (replace(config, model=replace(config.model, fusion_kind="bottleneck")), {}),
+        "stage 2": (config, {"teacher": "full"}),
     }
 
 
@@ -88,19 +90,25 @@ def scores(sets: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]], fitted
     return found
 
 
-def one(name: str, config: Config, clips: dict, seed: int, minutes: float | None, runs: Path) -> dict:
+def folder(name: str, seed: int, runs: Path) -> Path:
+    return runs / f"{name.replace(' ', '-')}-{seed}"
+
+
+def one(name: str, config: Config, special: dict, seed: int, minutes: float | None, runs: Path) -> dict:
     """Trains and scores one condition with one seed, or reads what an earlier call found with the same config."""
-    run = runs / f"{name.replace(' ', '-')}-{seed}"
+    run = folder(name, seed, runs)
     asked = {"config": to_dict(config), "clips": [CLIPS, HELD_OUT_CLIPS, PROBE_CLIPS], "world": VERSION, "minutes": minutes}
     stored = run / "row.json"
     if stored.exists() and (found := json.loads(stored.read_text()))["asked"] == asked:
         return found["row"]
-    difficulty = clips.get("difficulty", "default")
+    difficulty = special.get("difficulty", "default")
     training, held, fitted = worlds(config, runs, difficulty)
-    shown = ShuffledPairs(training, seed) if clips.get("shuffled") else training
+    shown = ShuffledPairs(training, seed) if special.get("shuffled") else training
+    teacher = str(folder(special["teacher"], seed, runs)) if "teacher" in special else None
     shutil.rmtree(run, ignore_errors=True)
     data = Data(shown, held, held_out=True, skipped=[])
-    summary = pretrain(data, config, run, seed=seed, minutes=minutes, workers=0, resume=False, origin={"data": f"{CLIPS} generated clips"})
+    origin = {"data": f"{CLIPS} generated clips"}
+    summary = pretrain(data, config, run, seed=seed, minutes=minutes, workers=0, resume=False, origin=origin, teacher=teacher)
     model = MAViL.from_pretrained(run)
     batches = [evaluation_batch(part)[0] for part in (fitted, held)]
     ours = tuple(features(model, batch) for batch in batches)
@@ -214,20 +222,22 @@ def main() -> None:
 
     if not asked.only or "baselines" in asked.only:
         keep(baselines(asked.config, asked.runs, asked.seeds))
-    for difficulty in {clips.get("difficulty", "default") for _, clips in wanted.values()}:
+    for difficulty in {special.get("difficulty", "default") for _, special in wanted.values()}:
         worlds(asked.config, asked.runs, difficulty)  # before several runs ask for them at once
     rows: dict[str, list[dict]] = {name: [] for name in wanted}
     start = (asked.threads,) if asked.threads else (torch.get_num_threads(),)
     with ProcessPoolExecutor(asked.jobs, get_context("spawn"), torch.set_num_threads, start) as pool:
-        pending = {
-            pool.submit(one, name, *wanted[name], seed, asked.minutes, asked.runs): name
-            for seed in asked.seeds  # all conditions of a seed before the next
-            for name in wanted
-        }
-        for done in as_completed(pending):
-            rows[pending[done]].append(done.result())
-            rows[pending[done]].sort(key=lambda row: row["seed"])
-            keep({pending[done]: rows[pending[done]]})
+        for taught in (False, True):  # students after all teachers
+            pending = {
+                pool.submit(one, name, *wanted[name], seed, asked.minutes, asked.runs): name
+                for seed in asked.seeds  # all conditions of a seed before the next
+                for name in wanted
+                if ("teacher" in wanted[name][1]) == taught
+            }
+            for done in as_completed(pending):
+                rows[pending[done]].append(done.result())
+                rows[pending[done]].sort(key=lambda row: row["seed"])
+                keep({pending[done]: rows[pending[done]]})
     print(table(stored["results"]))
 
 

@@ -1,7 +1,17 @@
 """Models and runs come back as they were saved, and a failed write leaves the old one whole."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from shutil import copytree
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -130,3 +140,137 @@ def test_weight_decay_is_on_matrices_only():
     assert all(names[id(p)].endswith("weight") and p.ndim == 2 for p in decayed["params"])
     assert {names[id(p)].rsplit(".", 1)[-1] for p in others["params"]} <= {"bias", "weight", "class_token", "mask_token"}
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+# Sharing
+
+SUMMARY = {
+    "audio": {"masked_mse": 0.6012, "best_trivial_mse": 0.8034},
+    "video": {"masked_mse": 0.4, "best_trivial_mse": 0.7},
+    "retrieval": {
+        "audio_to_video": {"r1": 0.1, "r5": 0.36}, "video_to_audio": {"r1": 0.07, "r5": 0.38},
+        "chance_r1": 0.005, "chance_r5": 0.025, "clips": 200,
+    },
+    "target": "normalised", "seconds": 330.2, "steps": 1936, "held_out": True, "shuffled_pairs": False, "machine": "x86_64 cpu, 2 threads",
+    "clips": {"trained": 6000, "held_out": 200},
+}  # fmt: skip
+
+
+def made_run(folder: Path, **changes) -> Path:
+    """A run's folder with its summary, and a model in it that was saved before the summary was known."""
+    model_of(1).save_pretrained(folder / "model")
+    (folder / "summary.json").write_text(json.dumps(SUMMARY | changes))
+    (folder / "config.json").write_text(json.dumps({"data": "/somewhere/of/mine/holiday clips", "list": None}))
+    return folder
+
+
+def card(folder: Path) -> str:
+    return (folder / "README.md").read_text()
+
+
+def test_a_card_tells_data_steps_and_each_number_beside_its_trivial_answer(tmp_path):
+    run = made_run(tmp_path / "demo")
+    text = card(MAViL.from_pretrained(run).save_pretrained(tmp_path / "shared"))
+    assert "data: holiday clips, 6000 clips" in text and "steps: 1936, in 330 s" in text
+    assert "| hidden patches of the sound, masked MSE | 0.601 | 0.803 |" in text
+    assert "| the picture of a sound among 200 clips, R@5 | 36.0 % | 2.5 % |" in text
+    assert "| the sound of a picture among 200 clips, R@1 | 7.0 % | 0.5 % |" in text
+    assert "On 200 held-out clips" in text and 'from_pretrained("shared")' in text
+    assert "somewhere" not in text, "where data lay on a machine is not told"
+    assert text.startswith("---\nlibrary_name: mavil_edu\nlicense: mit\n")
+
+
+def test_a_card_says_when_numbers_are_of_a_control_or_of_the_training_clips_and_lives_with_what_is_not_there(tmp_path):
+    text = card(MAViL.from_pretrained(made_run(tmp_path / "a", shuffled_pairs=True, held_out=False)).save_pretrained(tmp_path / "m"))
+    assert "a control" in text and "clips that it was trained on" in text
+    text = card(MAViL.from_pretrained(made_run(tmp_path / "b", audio=None, retrieval=None)).save_pretrained(tmp_path / "m"))
+    assert "sound, masked" not in text and "pictures, masked" in text and "R@" not in text
+    with pytest.raises(ValueError, match="best_trivial_mse"):
+        MAViL.from_pretrained(made_run(tmp_path / "c", video={"masked_mse": 1.0})).save_pretrained(tmp_path / "n")
+    assert not (tmp_path / "n").exists()
+
+
+def test_weights_that_were_trained_on_do_not_carry_the_numbers_of_before(tmp_path):
+    model = MAViL.from_pretrained(made_run(tmp_path / "demo"))
+    assert "1936" in card(model.to("cpu").save_pretrained(tmp_path / "same"))
+    optimiser = make_optimiser(model, CONFIG.train)
+    step(model, optimiser, 1)
+    assert "1936" not in card(model.save_pretrained(tmp_path / "changed"))
+    assert "1936" in card(model.save_pretrained(tmp_path / "told", run=tmp_path / "demo"))
+
+
+def test_a_model_without_decoders_does_not_pass_on_our_licence(tmp_path):
+    model = MAViL(replace(CONFIG.model, decoder=None))
+    text = card(model.save_pretrained(tmp_path / "m"))
+    assert "license: other" in text and "license: mit" not in text
+    assert MAViL.from_pretrained(tmp_path / "m").config.decoder is None
+
+
+def test_what_is_pushed_is_what_comes_back_by_name(tmp_path, monkeypatch):
+    hub = {}
+
+    class Hub:
+        def __init__(self, token=None):
+            hub["token"] = token
+
+        def create_repo(self, repo_id, private=None, exist_ok=False):
+            hub.update(private=private, exist_ok=exist_ok)
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            copytree(folder_path, tmp_path / "hub" / repo_id)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: tmp_path / "hub" / name)
+    model = MAViL.from_pretrained(made_run(tmp_path / "demo"))
+    model.push_to_hub("someone/mavil", private=True, token="hf_x")
+    assert hub == {"token": "hf_x", "private": True, "exist_ok": True}
+    assert sorted(p.name for p in (tmp_path / "hub/someone/mavil").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert 'from_pretrained("someone/mavil")' in card(tmp_path / "hub/someone/mavil") and "1936" in card(tmp_path / "hub/someone/mavil")
+    again = MAViL.from_pretrained("someone/mavil")
+    assert torch.equal(weights(model), weights(again)) and again.config == model.config
+
+
+PUSH = """
+import sys
+from mavil_edu import MAViL
+for name in sys.argv[1:]:
+    try:
+        MAViL.from_pretrained("tiny").push_to_hub(name)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def pushed_to(endpoint: str, *names: str) -> str:
+    """What pushes say where the Hub is at `endpoint`, without a token."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": "/nonexistent", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment |= {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run([sys.executable, "-c", PUSH, *names], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A Hub that answers every request with the status that the owner's name ends with."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(int(asked["organization"][-3:]))
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_push_without_token_network_or_right_ends_with_a_sentence():
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    here = f"http://127.0.0.1:{server.server_port}"
+    said = pushed_to(here, "owner401/m", "owner403/m", "owner500/m", "a/b/c").splitlines()
+    server.shutdown()
+    server.server_close()
+    for line, words in zip(said, ("wants a valid token", "refused owner403/m (403)", "(500)", "no name on the Hub"), strict=True):
+        assert words in line
+    assert "cannot be reached" in pushed_to(here, "owner/m")

@@ -53,8 +53,8 @@ def test_help_answers_in_1_5_seconds_and_names_an_example_for_every_command():
     done = mavil("--help")
     assert time.perf_counter() - started < 1.5
     assert done.returncode == 0
-    commands = ("demo", "inspect", "world", "avmnist", "subset", "pretrain", "reconstruct", "probe", "retrieve", "shards", "benchmark")
-    for command in commands:
+    commands = ("demo", "inspect", "world", "avmnist", "subset", "pretrain", "reconstruct", "masks", "probe", "retrieve", "embed")
+    for command in (*commands, "shards", "benchmark", "check", "progress", "doctor"):
         assert command in done.stdout
         one = mavil(command, "--help")
         assert one.returncode == 0 and f"Example: mavil-edu {command}" in one.stdout
@@ -83,6 +83,7 @@ def test_pretrain_writes_everything_that_others_rely_on(run, clips):
     assert summary["clips"]["trained"] == 11 and summary["clips"]["held_out"] == 1
     assert {p.name for p in (run / "model").iterdir()} >= {"model.safetensors", "config.json", "README.md"}
     assert "audio" in json.loads((run / "model" / "config.json").read_text())
+    assert "steps: 3" in (run / "model" / "README.md").read_text()
     assert list((run / "figures").glob("*.png")) and list((run / "audio").glob("*.wav"))
     report = (run / "report.html").read_text()
     assert "broken.mp4" in report
@@ -122,6 +123,47 @@ def test_reconstruct_takes_a_run_or_the_shipped_model_and_anyones_file(run, tmp_
         assert done.returncode == 0, done.stderr
         suffixes = {p.suffix for p in (tmp_path / name).rglob("*") if p.is_file()}
         assert {".png", ".wav", ".mp4"} <= suffixes
+
+
+@pytest.mark.parametrize(("hidden", "shown"), [("audio", "video"), ("video", "audio")])
+def test_reconstruct_makes_the_sound_from_the_sight_alone_and_the_reverse(tmp_path, hidden, shown):
+    clip = sorted(SAMPLES.glob("*.mp4"))[0]
+    done = mavil("reconstruct", clip, "--out", tmp_path / "o", f"--{hidden}-ratio", 1, f"--{shown}-ratio", 0)
+    assert done.returncode == 0, done.stderr
+    caption = json.loads((tmp_path / "o" / "examples.json").read_text())[0]["figures"][0]["caption"]
+    shares = {"audio": "100 % of the sound", "video": "100 % of the picture"}
+    assert shares[hidden] in caption and shares[shown].replace("100", "0") in caption and "nan" not in caption
+
+
+def test_reconstruct_and_pretrain_hide_by_the_strategy_that_is_asked_for(clips, tmp_path):
+    masking = ["--audio-masking", "time", "--video-masking", "frame"]
+    done = mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", *masking)
+    assert done.returncode == 0, done.stderr
+    caption = json.loads((tmp_path / "o" / "examples.json").read_text())[0]["figures"][0]["caption"]
+    assert "75 % of the picture and 75 % of the sound hidden" in caption, "6 of 8 columns, 3 of 4 time patches"
+    refused(mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "p", "--audio-masking", "tube"), "audio-masking", "frequency")
+    options = ["--config.objective.audio-ratio", 1, "--config.objective.inter-views", 1, "--config.model.fusion-kind", "bottleneck"]
+    done = mavil(
+        "pretrain", "--data", clips, "--steps", 2, "--out", tmp_path / "run", *options, "--config.objective.video-masking", "block"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "InfoNCE between modalities is left out" in done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert ["between modalities" in summary["terms_left_out"][0], "within the sound" in summary["terms_left_out"][1]] == [True, True]
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (stored["model"]["fusion_kind"], stored["objective"]["video_masking"]) == ("bottleneck", "block")
+
+
+def test_masks_draws_every_strategy_on_any_clip(tmp_path):
+    options = ["--preset", "tiny", "--ratios", 0.5, 0.9, "--clip", SAMPLES / "000.mp4"]
+    one, two = (mavil("masks", "--out", tmp_path / f"{name}.png", *options) for name in "ab")
+    assert one.returncode == 0, one.stderr
+    assert "time+frequency 34 of 64 at 0.5, 58 of 64 at 0.9" in one.stderr and "block 32 of 64 at 0.5" in one.stderr
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes(), two.stderr
+    refused(mavil("masks", "--out", tmp_path / "a.mp4"), ".png")
+    refused(mavil("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios", 1.5), "between 0")
+    refused(mavil("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--clip", tmp_path / "none.mp4"), "none.mp4")
+    refused(mavil("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios"), "ratios")
 
 
 def test_reconstruct_refuses_what_it_cannot_use_with_a_sentence(clips, tmp_path):

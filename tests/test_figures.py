@@ -104,6 +104,22 @@ def test_a_mask_is_drawn_where_it_hides():
     assert drawn[2].collections[0].get_array().nonzero() == ([1], [3]) and drawn[2].yaxis_inverted()
 
 
+def test_masks_are_drawn_over_what_they_hide_and_their_counts_said():
+    spectrogram, frames = torch.randn(64, 32), torch.randint(256, (2, 16, 16, 3), dtype=torch.uint8)
+    column, corner = torch.zeros(8, 4, dtype=torch.bool), torch.zeros(2, 4, 4, dtype=torch.bool)
+    column[3], corner[1, 0, 3] = True, True  # time patch 3; the second frame's upper right corner
+    masks = {"column": {0.1: column.flatten()}}, {"corner": {0.1: corner.flatten()}}
+    picture = figures.masking(spectrogram, frames, *masks, (8, 4), (2, 4, 4), 1.0)
+    assert "column 4 of 32 at 0.1" in picture.sentence and "corner 1 of 32 at 0.1" in picture.sentence
+    sound, strip = picture.figure.axes
+    assert sound.get_title(loc="left") == "column, 0.1: 4 of 32 hidden"
+    drawn = sound.images[0].get_array().mask
+    assert drawn[:, 24:32].all() and drawn.sum() == 32 * 8
+    shown = strip.images[0].get_array()
+    grey = (shown == [int(figures.HIDDEN[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=-1)
+    assert grey[:4, -5:-1].all() and grey.sum() < 16 + 5  # a pixel of noise may be that grey by chance
+
+
 def test_a_matrix_without_a_diagonal_of_pairs_is_refused():
     with pytest.raises(ValueError, match=r"\(4, 6\)"):
         figures.similarity(torch.zeros(4, 6))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mavil_edu import Masks, MAViL, draw_masks, paper, tiny
 from mavil_edu.config import AudioConfig, ObjectiveConfig, TransformerConfig, VideoConfig
 from mavil_edu.encoder import Encoder
-from mavil_edu.mavil import draw_second_masks, stage_one_losses
+from mavil_edu.mavil import draw_second_masks, stage_one_losses, terms_left_out
 from mavil_edu.patches import input_shape, kernel_to_linear, patchify, unpatchify
 from mavil_edu.positions import sincos_positions
 from mavil_edu.transformer import multiply_adds
@@ -257,6 +257,50 @@ def test_the_second_view_hides_its_own_share_and_is_left_out_without_contrast_wi
     assert draw_second_masks(4, MODEL, replace(objective, beta=0.0, inter_views=1)) is None
 
 
+def test_both_views_are_drawn_by_the_objectives_strategies():
+    objective = replace(SMALL.objective, audio_masking="time", video_masking="tube", second_ratio=0.5)
+    first, second = draw_masks(4, MODEL, objective), draw_second_masks(4, MODEL, objective)
+    for masks, columns, places in ((first, 26, 13), (second, 16, 8)):
+        audio = rearrange(masks.audio, "b (t f) -> b t f", f=MODEL.audio.grid[1])
+        video = rearrange(masks.video, "b (t hw) -> b t hw", t=4)
+        assert torch.equal(audio.all(dim=2), audio.any(dim=2)) and (audio.all(dim=2).sum(dim=1) == columns).all()
+        assert torch.equal(video.all(dim=1), video.any(dim=1)) and (video.all(dim=1).sum(dim=1) == places).all()
+
+
+def test_a_mask_made_by_hand_is_a_mask_like_any_other():
+    model, (audio, video) = model_of(), batch_of(2)
+    by_hand = Masks(torch.zeros(2, MODEL.audio.tokens, dtype=torch.bool), torch.zeros(2, MODEL.video.tokens, dtype=torch.bool))
+    by_hand.audio[:, :5] = True
+    by_hand.video[0, [0, 9]] = by_hand.video[1, [3, 4]] = True
+    losses = losses_of(model, audio, video, by_hand, None)
+    assert torch.isfinite(losses.total) and losses.audio > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"audio_ratio": 1.0, "second_ratio": 0.5, "inter_views": 2}, ["within the sound"]),
+        ({"audio_ratio": 1.0, "second_ratio": 0.5, "inter_views": 1}, ["between modalities", "within the sound"]),
+        ({"video_ratio": 1.0, "second_ratio": None}, ["between modalities", "within the picture"]),
+        ({"audio_ratio": 1.0, "video_ratio": 1.0}, ["within the sound", "within the picture"]),
+        ({"video_ratio": 1.0, "beta": 0.0, "inter_views": 1}, ["between modalities"]),
+        ({"video_ratio": 1.0, "alpha": 0.0, "beta": 0.0, "inter_views": 1}, []),
+        ({"second_ratio": 1.0, "inter_views": 1}, ["within the sound", "within the picture"]),
+    ],
+)
+def test_what_is_said_to_be_left_out_is_what_the_losses_leave_out(changes, said):
+    objective = replace(SMALL.objective, **changes)
+    sentences = terms_left_out(MODEL, objective)
+    assert len(sentences) == len(said) and all(words in sentence for words, sentence in zip(said, sentences, strict=True))
+    model, (audio, video) = model_of(), batch_of(3)
+    losses = losses_of(model, audio, video, draw_masks(3, MODEL, objective), draw_second_masks(3, MODEL, objective), objective)
+    if objective.alpha:
+        assert (losses.inter is None) == any("between" in sentence for sentence in sentences)
+    if objective.beta:
+        assert (losses.intra is None) == (sum("within" in sentence for sentence in sentences) == 2)
+
+
 def test_contrast_alone_weighs_no_reconstruction():
     model, (audio, video) = model_of(), batch_of(3)
     objective = replace(SMALL.objective, reconstruction=0.0, alpha=0.3, beta=0.2)
@@ -306,3 +350,36 @@ def test_encoders_have_no_final_norm_and_pool_without_the_class_token():
     tokens = encoder(patches)
     assert torch.allclose(tokens.patch_tokens, encoder.patch_embed(patches) + encoder.positions[1:])
     assert torch.allclose(tokens.pool(), tokens.patch_tokens.mean(1))
+
+
+@torch.no_grad()
+def test_the_tokens_after_every_block_come_by_name_and_looking_changes_nothing():
+    model, (audio, video), layers, maps = model_of(), batch_of(2), {}, {}
+    looked, unseen = model.encode(audio, video, maps, layers), model.encode(audio, video, maps={})
+    assert all(torch.equal(a, b) for a, b in zip(looked, unseen, strict=True))
+    depth, names = MODEL.encoder.depth, ("audio_encoder", "video_encoder")
+    assert list(layers) == [f"{name}.{i}" for name in names for i in range(depth)] + [f"fusion.{i}" for i in range(MODEL.fusion_depth)]
+    assert layers.keys() == maps.keys()
+    for name, tokens in zip(names, looked[:2], strict=True):
+        assert torch.equal(layers[f"{name}.{depth - 1}"][:, 1:], tokens)
+        block = getattr(model, name).transformer.blocks[1]
+        assert torch.allclose(block(layers[f"{name}.0"]), layers[f"{name}.1"], atol=1e-5)
+    n = MODEL.audio.tokens
+    fused = layers[f"fusion.{MODEL.fusion_depth - 1}"]
+    assert torch.equal(fused[:, 1 : 1 + n], looked.fused_audio_tokens) and torch.equal(fused[:, 2 + n :], looked.fused_video_tokens)
+    alone = {}
+    model.encode(audio=audio, layers=alone)
+    assert not any(name.startswith("video") for name in alone) and "fusion.0" in alone
+
+
+def test_a_model_without_decoders_encodes_and_says_what_it_cannot():
+    model = model_of(config=replace(MODEL, decoder=None, classes=5))
+    audio, video = batch_of(2)
+    assert not [name for name in model.state_dict() if "decoder" in name]
+    assert model.classify(audio, video).shape == (2, 5)
+    with pytest.raises(ValueError, match="no decoders"):
+        model(audio, video, masks_of(2))
+    with pytest.raises(ValueError, match="no classifier"):
+        model_of().classify(audio, video)
+    with pytest.raises(ValueError, match="classes is 0"):
+        replace(MODEL, classes=0)

@@ -1,6 +1,7 @@
 """What the committed notebooks promise, and that strict nbval would notice if they broke it."""
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+from mavil_edu import solutions
+from mavil_edu.course.registry import EXERCISES
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 BUILT = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -169,3 +173,54 @@ def test_the_sanitize_rule_for_inline_media_is_needed_and_enough(lesson, tmp_pat
     other = changed(lesson, tmp_path, "data:audio/wav;base64,UklGR", "data:audio/wav;base64,AAAAA")
     assert nbval(other, sanitize=False) == 1
     assert nbval(other) == 0
+
+
+# What the builder inserts
+
+
+def test_a_lesson_shows_an_exercises_task_and_its_folded_solution(tmp_path):
+    source = tmp_path / "lesson.py"
+    source.write_text("# %% [markdown]\n# Text\n#\n# EXERCISE masked_mse\n#\n# SOLUTION masked_mse\n\n# %%\n# SOLUTION masked_mse\n1 + 1\n")
+    text, code = build.read_source(source).cells
+    entry = EXERCISES["masked_mse"]
+    assert f"\n\n**Exercise `masked_mse`** (10 minutes, difficulty 2 of 3). {entry.task}\n\n" in text.source
+    assert (
+        f"<details><summary>Solution</summary>\n\n```python\n{inspect.getsource(solutions.masked_mse).rstrip()}\n```\n\n</details>"
+        in text.source
+    )
+    assert "SOLUTION" not in text.source and code.source.startswith("# SOLUTION masked_mse"), "code stays as it is"
+
+
+def test_an_unknown_exercise_in_a_lesson_stops_the_builder(tmp_path):
+    source = tmp_path / "lesson.py"
+    source.write_text("# %% [markdown]\n# SOLUTION maskd_mse\n")
+    with pytest.raises(ValueError, match="did you mean masked_mse"):
+        build.read_source(source)
+
+
+def test_a_changed_solution_is_drift(tmp_path, monkeypatch):
+    source = tmp_path / "lesson.py"
+    source.write_text("# %% [markdown]\n# SOLUTION frames_in\n")
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    nbformat.write(build.read_source(source), tmp_path / "lesson.ipynb")
+    assert build.drift(source) == []
+
+    def frames_in(samples: int) -> int:
+        return samples // 160
+
+    monkeypatch.setattr(solutions, "frames_in", frames_in)
+    assert any("its source is not" in sentence for sentence in build.drift(source))
+
+
+def test_the_builder_says_what_a_lesson_takes_beside_what_it_declares(tmp_path, monkeypatch, capsys):
+    (tmp_path / "lesson.py").write_text(
+        "# %% [markdown]\n# **Budget:** 1 minute of computing on two CPU cores, 1 MB of memory\n\n# "
+        "%%\nimport time\n\n# %%\ntime.sleep(6)\n"
+    )
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.setenv("MAVIL_EDU_PROGRESS", "")
+    build.build(tmp_path / "lesson.py")
+    said = capsys.readouterr().out
+    assert re.match(r"lesson\.ipynb: 0\.1 minutes, \d+ MB; declared 1 minutes, 1 MB", said), said
+    if sys.platform == "linux":
+        assert said.endswith("DECLARE MORE\n")

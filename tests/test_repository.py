@@ -238,6 +238,21 @@ def test_no_file_depends_on_one_machine(what):
         assert found is None, f"{path.relative_to(ROOT)} holds {what}: {found[0]}"
 
 
+def test_no_pickle_is_loaded_without_weights_only():
+    """torch.load with the word, everywhere; and no other way to run what a file holds. Tests may, to show that a trap is one."""
+    for path in files():
+        if path.suffix != ".py" or path.relative_to(ROOT).parts[0] == "tests":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+                owner, name = node.func.value.id, node.func.attr
+                words = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                assert owner not in ("pickle", "dill", "joblib", "cloudpickle", "marshal"), where
+                assert (owner, name) != ("torch", "load") or words.get("weights_only") is True, where
+                assert (owner, name) not in (("np", "load"), ("numpy", "load")) or not words.get("allow_pickle"), where
+
+
 def test_scripts_can_be_run_and_stop_at_the_first_error():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

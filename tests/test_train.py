@@ -14,7 +14,7 @@ from mavil_edu.config import AudioConfig, ModelConfig, TransformerConfig, VideoC
 from mavil_edu.data.batch import Sample, augment_sample, evaluation_batch
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.mavil import MAViL
-from mavil_edu.train import TrainingError, learning_rate, steps_for, train
+from mavil_edu.train import TrainingError, learning_rate, objective_at, steps_for, train
 
 
 def small_config(**changes):
@@ -76,6 +76,48 @@ def test_the_learning_rate_rises_linearly_and_falls_by_half_a_cosine():
     assert all(b > a for a, b in zip(rates[:10], rates[1:11], strict=True))
     assert rates[55] == pytest.approx(schedule.peak_lr / 2)
     assert rates[100] == pytest.approx(0)
+
+
+def test_mask_ratios_go_from_their_start_to_the_objectives_own_by_the_last_step():
+    config = small_config()
+    assert objective_at(3, config) == config.objective, "without a start they stay"
+    rising = replace(config, objective=replace(config.objective, ratio_start=0.2, audio_ratio=0.9, video_ratio=0.6))
+    shares = [(objective_at(step, rising).audio_ratio, objective_at(step, rising).video_ratio) for step in range(8)]
+    assert shares[0] == (0.2, 0.2) and shares[7] == (0.9, 0.6)
+    assert all(a < c and b < d for (a, b), (c, d) in zip(shares, shares[1:], strict=False))
+
+
+def test_a_run_with_a_ratio_schedule_hides_by_its_step_and_is_measured_at_the_final_ratios(tmp_path, monkeypatch):
+    import mavil_edu.train as module
+
+    config = small_config()
+    config = replace(config, objective=replace(config.objective, ratio_start=0.0, audio_ratio=0.5, video_ratio=0.5, second_ratio=None))
+    drawn, original = [], module.draw_masks
+
+    def watched(rows, model, objective, generator):
+        masks = original(rows, model, objective, generator)
+        drawn.append([round(float(mask.float().mean()), 3) for mask in masks])
+        return masks
+
+    monkeypatch.setattr(module, "draw_masks", watched)
+    held_out = held_out_of(config, Noise(6, config))
+    train(config, Noise(10, config), held_out, tmp_path)
+    tokens = config.model.audio.tokens, config.model.video.tokens
+    assert drawn == [[round(round(n * 0.5 * step / 7) / n, 3) for n in tokens] for step in range(8)]
+    assert [float(mask.float().mean()) for mask in held_out.masks] == [0.5, 0.5]
+    logged = [row["audio_ratio"] for row in rows_of(tmp_path) if not row.get("held_out")]
+    assert logged == pytest.approx([0.5 * step / 7 for step in range(8)])
+    assert "audio_ratio" not in rows_of(tmp_path)[-1] and rows_of(tmp_path)[-1]["held_out"]
+
+
+@pytest.mark.parametrize("hidden", ["audio_ratio", "video_ratio"])
+def test_a_run_with_all_of_one_modality_hidden_trains_and_leaves_out_what_it_must(tmp_path, hidden):
+    config = small_config()
+    config = replace(config, objective=replace(config.objective, **{hidden: 1.0}, second_ratio=None, inter_views=1))
+    run_of(config, tmp_path)
+    for row in rows_of(tmp_path):
+        assert row["inter"] is None
+        assert all(math.isfinite(row[name]) for name in ("audio_mse", "video_mse", "intra", "total"))
 
 
 def test_every_step_is_logged_once_with_each_loss_and_its_trivial_answer(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import tyro
 
 from mavil_edu.commands.common import Preset, say
-from mavil_edu.config import Config, tiny
+from mavil_edu.config import AudioMasking, Config, ObjectiveConfig, VideoMasking, tiny
 
 TINY = tiny()
 
@@ -14,6 +14,8 @@ def tell(out: Path, summary: dict) -> None:
     """A run's verdict in the terminal."""
     if summary["shuffled_pairs"]:
         say("This is a control: it was trained on shuffled pairs, each sound with another clip's picture, and is measured on true ones.")
+    if summary["target"] == "teacher":
+        say("This is stage 2: errors are in the space of the teacher's tokens.")
     for name in ("audio", "video"):
         ours, best = summary[name]["masked_mse"], summary[name]["best_trivial_mse"]
         gain = 100 * (1 - ours / best) if best else 0.0
@@ -22,7 +24,7 @@ def tell(out: Path, summary: dict) -> None:
     for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")):
         say(f"{label}, {r['clips']} clips: R@1 {100 * r[way]['r1']:.1f} % (chance {100 * r['chance_r1']:.1f}), "
              f"R@5 {100 * r[way]['r5']:.1f} % (chance {100 * r['chance_r5']:.1f})")  # fmt: skip
-    say(f"Open {out / 'report.html'} in a browser to see and hear it.")
+    say(f"Open {out / 'report.html'} in a browser to see {'it' if summary['target'] == 'teacher' else 'and hear it'}.")
 
 
 def demo(out: Path = Path("runs/demo"), minutes: float = 5.5, clips: int = 6000, seed: int = 0) -> None:
@@ -48,7 +50,7 @@ def pretrain(
     eval_data: Path | None = None,
     list: Path | None = None,
     classes: Path | None = None,
-    preset: Preset = "tiny",
+    preset: Preset | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
@@ -56,12 +58,16 @@ def pretrain(
     min_seconds: float = 1.0,
     resume: tyro.conf.FlagCreatePairsOff[bool] = False,
     shuffled_pairs: tyro.conf.FlagCreatePairsOff[bool] = False,
-    config: Config = TINY,
+    teacher: str | None = None,
+    iterations: int = 1,
+    allow_collapsed: tyro.conf.FlagCreatePairsOff[bool] = False,
+    config: tyro.conf.AvoidSubcommands[Config] = TINY,  # a decoder may be None, in a model that was not trained here
 ) -> None:
     """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
 
     Example: mavil-edu pretrain --data my_clips --preset tiny --minutes 10 --out runs/mine
     Example: mavil-edu pretrain --data downloads --list vggsound.csv --out runs/vggsound
+    Example: mavil-edu pretrain --data my_clips --teacher runs/mine --out runs/student    # stage 2
 
     Args:
         data: a folder of clips, or what `mavil-edu shards` or `avmnist` wrote; files that cannot be trained on are left out and named.
@@ -69,7 +75,8 @@ def pretrain(
         eval_data: a folder of other clips for evaluation; without it AV-MNIST's val split, else a tenth of the clips, is held out.
         list: VGGSound's or AudioSet's CSV file: of the clips in DATA those of its train split are taken, and missing ones are listed.
         classes: the list's file of class names; by default the one beside it.
-        preset: the config to start from; every number of it can be changed by the options below.
+        preset: the config to start from, every number of which can be changed by the options below; by default tiny, or with --teacher
+            the teacher's own.
         steps: steps of training, in place of the preset's.
         minutes: of training, in place of steps: 30 steps are timed, and the number of steps is fixed from that.
         seed: of the model, the masks, the order and the windows of the clips.
@@ -77,6 +84,9 @@ def pretrain(
         min_seconds: least length of a clip's sound and picture together.
         resume: go on with the run in OUT, from its newest checkpoint.
         shuffled_pairs: the control: train on each sound with another clip's picture; such a run says so in all it writes.
+        teacher: stage 2: a run's folder, a model's folder or a name on the Hub, whose tokens of complete clips are to be predicted.
+        iterations: of stage 2, each student being the next one's teacher, in OUT/1, OUT/2 and so on.
+        allow_collapsed: take a teacher that answers all clips nearly alike.
         config: the run's numbers.
     """
     from dataclasses import replace
@@ -87,21 +97,23 @@ def pretrain(
         raise ValueError("Give --steps or --minutes, not both.")
     if steps is not None:
         config = replace(config, train=replace(config.train, steps=steps))
-    summary = run.pretrain_on(
-        data,
-        eval_data,
-        config,
-        out,
-        listed=list,
-        classes=classes,
-        seed=seed,
-        minutes=minutes,
-        workers=workers,
-        min_seconds=min_seconds,
-        resume=resume,
-        shuffled_pairs=shuffled_pairs,
-    )
-    tell(out, summary)
+    if iterations < 1 or (iterations > 1 and teacher is None):
+        raise ValueError(f"--iterations is {iterations}; give 1 or more, and beyond 1 the first --teacher.")
+    options = {
+        "listed": list,
+        "classes": classes,
+        "seed": seed,
+        "minutes": minutes,
+        "workers": workers,
+        "min_seconds": min_seconds,
+        "shuffled_pairs": shuffled_pairs,
+        "allow_collapsed": allow_collapsed,
+    }
+    if iterations == 1:
+        tell(out, run.pretrain_on(data, eval_data, config, out, resume=resume, teacher=teacher, **options))
+        return
+    for k, summary in enumerate(run.self_train_on(data, out, teacher, iterations, resume, eval_data, config, **options), 1):
+        tell(out / str(k), summary)
 
 
 def reconstruct(
@@ -110,12 +122,15 @@ def reconstruct(
     checkpoint: str | None = None,
     audio_ratio: float = 0.8,
     video_ratio: float = 0.8,
+    audio_masking: AudioMasking = "random",
+    video_masking: VideoMasking = "random",
     position: float = 0.5,
     seed: int = 0,
 ) -> None:
     """Hides most of a clip's sound and picture and lets a model fill them in: pictures, sounds and videos.
 
     Example: mavil-edu reconstruct --checkpoint runs/demo holiday.mp4 --out holiday
+    Example: mavil-edu reconstruct holiday.mp4 --out unheard --audio-ratio 1 --video-ratio 0    # the sound from the sight alone
 
     Args:
         clip: any media file with sound, picture or both.
@@ -123,10 +138,13 @@ def reconstruct(
         checkpoint: a run's folder, a model's folder or a name on the Hub; by default the small model that comes with the package.
         audio_ratio: share of the sound's patches that is hidden.
         video_ratio: share of the picture's patches that is hidden.
+        audio_masking: what hides together: single patches, moments (time), bands (frequency), or moments and bands.
+        video_masking: what hides together: single patches, places in all frames (tube), frames, or blocks through all frames.
         position: where in the clip the window lies, from 0 (start) to 1 (end).
         seed: of the masks.
     """
     from mavil_edu.examples import reconstruct_file
 
-    for line in reconstruct_file(checkpoint, clip, out, audio_ratio, video_ratio, position, seed):
+    hiding = ObjectiveConfig(audio_ratio=audio_ratio, video_ratio=video_ratio, audio_masking=audio_masking, video_masking=video_masking)
+    for line in reconstruct_file(checkpoint, clip, out, hiding, position, seed):
         say(line)

@@ -3,25 +3,13 @@
 import operator
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mavil_edu.course.entry import Case, Exercise, describe
-
-Status = Literal["passed", "wrong", "error", "not attempted", "timed out"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is known of an answer."""
-
-    name: str
-    status: Status
-    message: str  # for the learner, of one or more lines
-    misconceptions: tuple[str, ...] = ()  # the sentences of the known wrong answers that it equals
+from mavil_edu.course.verdict import Verdict
 
 
 def is_stub(error: NotImplementedError, function: Callable) -> bool:

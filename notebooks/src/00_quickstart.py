@@ -4,7 +4,7 @@
 # **In ten minutes you will be able to** say what MAViL does to a clip: turn it into tokens, hide most of them, fill in what is
 # missing, and tell which sound belongs to which picture. You will see *and hear* each of these.
 #
-# **Budget:** 1 minute of computing on two CPU cores, 1 GB of memory, no network, no GPU.
+# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU.
 # **Opens:** `media.py`, `audio.py`, `patches.py`, `masking.py`, `reconstruct.py`, `evaluate.py`.
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3.
 #
