@@ -347,7 +347,7 @@ def write_wav(path: Path | str, waveform: Tensor | np.ndarray) -> None:
 def write_mp3(path: Path | str, waveform: Tensor | np.ndarray) -> None:
     """Writes sound as MP3, mono, 16 kHz, 64 kbit/s; the same input gives the same bytes. waveform: (samples,) in [-1, 1]."""
     samples = np.ascontiguousarray(np.asarray(waveform, np.float32).reshape(1, -1)).clip(-1, 1)
-    with _replacing(path) as temporary, av.open(str(temporary), "w", format="mp3", options={"fflags": "+bitexact"}) as container:
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp3", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE, layout="mono", bit_rate=64_000)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
