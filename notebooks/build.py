@@ -107,7 +107,7 @@ def build(source: Path) -> Path:
         kernel_name="python3",
         resources={"metadata": {"path": HERE}},
         skip_cells_with_tag="skip-execution",
-        coalesce_streams=True,  # what a cell prints is one output, in how many pieces it came notwithstanding
+        coalesce_streams=True,  # what a cell prints is one output, in however many pieces it came
     )
     took = {"seconds": 0.0, "megabytes": 0.0}
 

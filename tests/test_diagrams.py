@@ -82,6 +82,18 @@ def test_a_patch_view_marks_the_loud_patch_around_its_bright_pixels():
     assert (inside.sum(2) > 500).mean() > 0.95, "the mark lies around the only loud patch"
 
 
+@pytest.mark.parametrize(("chosen", "across", "up"), [((1, 2), 1 / 6, 5 / 6), ((2, 1), 3 / 6, 5 / 6), ((3, 2), 1 / 6, 3 / 6)])
+def test_a_neighbour_is_shown_on_the_side_where_it_lies(chosen, across, up):
+    loud = {(1, 2): (0, 3), (2, 1): (2, 2), (3, 2): (2, 2)}[chosen]
+    view = pixels(diagrams.PatchView(spectrogram_with(*loud), (16, 8), 0.64).png(*chosen))
+    near = view[int(0.1 * len(view)) :, int(0.78 * view.shape[1]) :]
+    bright = (near.sum(2) > 600) & (np.abs(near[..., 0] - near[..., 2]) > 30) & (near[..., 0] > 200)
+    rows, columns = bright.nonzero()
+    assert abs(np.median(columns) / near.shape[1] - across) < 0.12
+    shown = len(near) * 0.83  # the axes end above the label of the time axis
+    assert abs((1 - np.median(rows) / shown) - up) < 0.2
+
+
 def test_a_patch_view_leaves_no_trace_of_the_patch_before():
     view = diagrams.PatchView(spectrogram_with(1, 1), (16, 8), 0.64)
     first = view.png(0, 0)

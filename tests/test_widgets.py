@@ -12,9 +12,9 @@ import torch
 from ipywidgets import BoundedIntText, Button, Dropdown, Widget
 
 from mavil_edu import audio, widgets
-from mavil_edu.config import tiny
+from mavil_edu.config import AudioConfig
 
-CONFIG = tiny().model.audio
+CONFIG = AudioConfig(seconds=2.56, frames=256, patch_frames=32)  # 8 × 8 patches
 NAMED = (BoundedIntText, Dropdown, Button)  # controls to which ipywidgets ties their text as a name; a slider is none
 
 
