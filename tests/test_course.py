@@ -222,6 +222,8 @@ def test_progress_counts_by_lesson_and_says_what_is_next():
     }
     assert rows["03"]["right"] == 1
     assert summary.next_step(found) == "Next: mel_of_hz in lesson 01, 3 minutes."
+    found["exercises"]["mel_of_hz"] = {"tries": 2, "passed": False}
+    assert summary.next_step(found) == "Next: mel_of_hz in lesson 01, 3 minutes.", "tried is not passed"
     everything = {"exercises": {name: {"tries": 1, "passed": True} for name in EXERCISES}, "quizzes": {}}
     assert summary.next_step(everything) == "Every exercise is passed."
 
