@@ -145,7 +145,24 @@ for hop in (160, 400):
 #
 # ## 4. One window by hand
 #
-# The lines below are the whole front end up to the power spectrum. Pre-emphasis lifts the high frequencies, which are weak in most
+# A few lines are the whole front end up to the power spectrum. They come below, for all windows at once. If you like a harder task,
+# write them first for one window; else run the cell and read on.
+#
+# EXERCISE power_of_frame
+#
+# SOLUTION power_of_frame
+
+
+# %%
+@exercise("power_of_frame")
+def power_of_frame(frame: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+check("power_of_frame")
+
+# %% [markdown]
+# Pre-emphasis lifts the high frequencies, which are weak in most
 # sounds. 512 points instead of 400: a power of 2 is quick to transform.
 
 # %%
