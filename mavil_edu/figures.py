@@ -321,7 +321,10 @@ def variations(cells: dict[str, list[tuple[str, Tensor, Tensor]]], seconds: floa
         for column, (caption, frame, spectrogram) in enumerate(values):
             above, below = axes[2 * row, column], axes[2 * row + 1, column]
             above.imshow(_array(frame))
-            above.set_title(f"{name}: {caption}" if column == 0 else caption, color=INK, fontsize=8)
+            if column == 0:
+                above.set_title(f"{name}: {caption}", color=INK, fontsize=8, loc="left")
+            else:
+                above.set_title(caption, color=INK, fontsize=8)
             _draw_spectrogram(below, spectrogram, seconds, limits)
             below.set(xlabel="", ylabel="")
     names = ", ".join(cells)

@@ -3,11 +3,18 @@
 from collections import defaultdict
 
 import pytest
+from matplotlib.font_manager import findfont
 
 from mavil_edu.course.budget import TOLERANCE, budget_of
 
 seconds: dict = defaultdict(float)  # notebook -> how long its cells have taken so far
 told: set = set()
+
+
+def pytest_sessionstart(session):
+    """Matplotlib's list of fonts is made now: made within a lesson on a slow machine, it tells so on stderr, and nbval minds."""
+    for family in ("DejaVu Sans", "DejaVu Sans Mono", "cmr10"):
+        findfont(family)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -196,6 +196,8 @@ targets, masks = (
 with torch.no_grad():
     own, strange = model(many.audio, many.video, masks), model(many.audio, many.video[other], masks)
     deaf = model(many.audio[other], many.video, masks)
+
+# %%
 for what, ours, theirs, target, mask in (
     ("hidden sound, with another clip's picture", own.audio, strange.audio, targets.audio, masks.audio),
     ("hidden picture, with another clip's sound", own.video, deaf.video, targets.video, masks.video),
