@@ -1,9 +1,15 @@
-"""A lesson that takes more than three times its declared minutes fails, in the run that compares its outputs anyway (nbval)."""
+"""What the run that compares the lessons' outputs (nbval) needs besides: time limits, fonts, and what a cell wrote on stderr.
 
+A lesson that takes more than three times its declared minutes fails.
+"""
+
+import os
+import subprocess
+import sys
 from collections import defaultdict
+from tempfile import TemporaryDirectory
 
 import pytest
-from matplotlib.font_manager import findfont
 
 from mavil_edu.course.budget import TOLERANCE, budget_of
 
@@ -11,10 +17,16 @@ seconds: dict = defaultdict(float)  # notebook -> how long its cells have taken 
 told: set = set()
 
 
-def pytest_sessionstart(session):
-    """Matplotlib's list of fonts is made now: made within a lesson on a slow machine, it tells so on stderr, and nbval minds."""
-    for family in ("DejaVu Sans", "DejaVu Sans Mono", "cmr10"):
-        findfont(family)
+def pytest_configure(config):
+    """Kernels get a list of fonts of this run's own, made before they start.
+
+    A list left in the user's cache by another installation can lack Matplotlib's own fonts, and making one within a lesson can take
+    more than 5 seconds; of both Matplotlib tells on stderr, and nbval minds.
+    """
+    folder = TemporaryDirectory(prefix="mavil-edu-matplotlib-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["MPLCONFIGDIR"] = folder.name
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,7 +35,11 @@ def pytest_runtest_makereport(item, call):
     if item.path.suffix != ".ipynb" or report.when != "call":
         return report
     seconds[item.path] += call.duration
-    if item.path in told or report.outcome != "passed":
+    if report.outcome != "passed":
+        written = "".join(output.get("text", "") for output in item.test_outputs or [] if output.get("name") == "stderr")
+        report.sections += [("stderr of the cell", written)] if written else []
+        return report
+    if item.path in told:
         return report
     budget = budget_of(item.path)
     if seconds[item.path] > TOLERANCE * 60 * budget.minutes:
