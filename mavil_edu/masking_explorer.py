@@ -1,6 +1,7 @@
 """The masking explorer: a way of hiding, a share and a draw, on a spectrogram and on frames at once, with the sound of what is left."""
 
 import io
+import math
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from mavil_edu.config import AudioConfig, VideoConfig
 from mavil_edu.display import player
 from mavil_edu.figures import HIDDEN, INK, _axes, _draw_spectrogram, _draw_strip, _limits, hidden_cells
 from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES
-from mavil_edu.widgets import ROUNDS, Explorer, Shown
+from mavil_edu.widgets import Explorer, Shown
 
+ROUNDS = 16  # of Griffin-Lim: a quarter of the usual, so that a choice is heard at once
+LOUDEST = 0.8  # what the loudest sample of the whole sound is brought to; its parts are raised by the same
 STEP = 10  # per cent more or less that a button hides
 DRAWS = 999  # the highest seed
 HEAR = {"what is left": 0, "what is hidden": 1, "the whole sound": 2}
@@ -41,13 +44,13 @@ def beside_visible(mask: Tensor, grid: tuple[int, ...]) -> float:
 
 
 def masked_sound(log_mel: Tensor, hidden: Tensor, samples: int, rounds: int = ROUNDS) -> Tensor:
-    """What a masked spectrogram sounds like: hidden cells are silent, the others as loud as they were. Returns (samples,) in [−1, 1].
+    """What a masked spectrogram sounds like: hidden cells are silent, the others as loud as they were. Returns (samples,).
 
     log_mel: (frames, mel bins), natural logarithm of power. hidden: the same shape, bool. rounds: of Griffin-Lim.
     """
     if bool(hidden.all()):
         return torch.zeros(samples)
-    return audio.to_waveform(log_mel.masked_fill(hidden, audio.FLOOR)[None], rounds, samples)[0].clamp(-1, 1)
+    return audio.to_waveform(log_mel.masked_fill(hidden, audio.FLOOR)[None], rounds, samples)[0]
 
 
 class MaskView:
@@ -109,6 +112,8 @@ def masking_explorer(
     seed: the first draw, 0 to 999. Raises ValueError where the tensors are not of the configs' sizes.
     """
     view = MaskView(log_mel, frames, audio_config, video_config)
+    peak = float(masked_sound(log_mel, torch.zeros_like(log_mel, dtype=torch.bool), audio_config.samples).abs().max())
+    louder = LOUDEST / peak if peak > 1e-6 else 1.0
 
     def show(sound: str, picture: str, ratio: int, seed: int, hear: int) -> Shown:
         generator = torch.Generator().manual_seed(seed)
@@ -117,7 +122,9 @@ def masking_explorer(
         left, right = _said("Sound", sound, audio_mask, audio_config.grid), _said("Picture", picture, video_mask, video_config.grid)
         hidden = hidden_cells(audio_mask, audio_config.grid, (audio_config.patch_frames, audio_config.patch_bins))
         silent = (hidden, ~hidden, torch.zeros_like(hidden))[hear]
-        heard = player(masked_sound(log_mel, silent, audio_config.samples), next(text for text, n in HEAR.items() if n == hear).capitalize())
+        waveform = (louder * masked_sound(log_mel, silent, audio_config.samples)).clamp(-1, 1)
+        what = next(text for text, number in HEAR.items() if number == hear).capitalize()
+        heard = player(waveform, f"{what}, played {20 * math.log10(louder):.0f} dB louder" if waveform.any() else what)
         return Shown(f"{ratio} % asked for. {left}. {right}.", view.png(audio_mask, video_mask), heard)
 
     narrow = Layout(width="13em")
