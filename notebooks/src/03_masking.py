@@ -32,8 +32,8 @@ from mavil_edu.exercises import check, exercise, quiz
 
 # %%
 clip = media.read_clip(Path("../data_samples/014.mp4"), 2.56, 2.56, frames=64)
-louder = 0.8 / clip.waveform.abs().max()  # our clips are quiet; every sound of this clip is raised by as much
-video_player(clip.frames[::2], 12.5, louder * clip.waveform, "The clip, nothing hidden")
+louder = 0.72 / clip.waveform.abs().max()  # our clips are quiet; every sound of this clip is raised by as much
+video_player(clip.frames[::4], 6.25, louder * clip.waveform, "The clip, nothing hidden")
 
 # %% [markdown]
 # The paper's patches: 16 × 16 of the spectrogram, 2 × 16 × 16 of the frames. Our clip is shorter and smaller than the paper's, so there
@@ -292,8 +292,8 @@ player(left_of(ways["frequency"]), "Pitches hidden")
 player(left_of(ways["time+frequency"]), "Moments and pitches hidden")
 
 # %% [markdown]
-# Now counted. The clip's causes are known (`data_samples/labels.csv`), so we know when the glass lands. **Guess:** of its five landings, and
-# of the eight rows of pitches, how many have at least one visible patch?
+# Now counted. `data_samples/labels.csv` tells each clip's causes, so we know when the glass lands. **Guess:** of its five landings, and of
+# the eight rows of pitches, how many have at least one visible patch?
 
 # %%
 landings = (torch.tensor([0.092, 0.618, 1.129, 1.626, 2.141]) / 0.16).long()  # in which time patch
@@ -454,12 +454,13 @@ for name, curves in (("sound", sound_curves), ("picture", picture_curves)):
 # And the other ways of hiding? **Guess**, before you look: which of them can be copied at 80 %?
 
 # %%
-print("at 80 % hidden      copy   mean   mean + neighbours   can be copied")
+print("80 % hidden            copy   mean   with neighbours   can be copied")
 for name, known in (("audio", masking.AUDIO_STRATEGIES), ("video", masking.VIDEO_STRATEGIES)):
     for way, draw in known.items():
         usual_one, copy, corrected = (errors_of(name, 0.8, draw)[key] for key in ("position_mean", "nearest_visible", "mean_plus_residual"))
         verdict = "yes" if copy < 0.8 * usual_one else "no"
-        print(f"{name} {way:15}{copy:4.2f}   {usual_one:4.2f}   {corrected:4.2f}                {verdict}")
+        row = f"{'sound' if name == 'audio' else 'picture'}, {way}"
+        print(f"{row:22}{copy:5.2f}{usual_one:7.2f}{corrected:11.2f}{verdict:>17}")
 
 # %% [markdown]
 # Harder to look at is not harder to copy. Hidden *moments* have neighbours at the same pitch, and what rings now rang a moment ago; hidden
@@ -560,12 +561,12 @@ diagrams.lines(compared["audio"], "share of the sound hidden", "error on the hid
 diagrams.lines(compared["video"], "share of the picture hidden", "error on the hidden patches")
 
 # %%
-for name, curves in compared.items():
-    ahead = (curves["best trivial answer"][1] - curves["learnt"][1]).tolist()
-    print(f"{name}: ahead by", ", ".join(f"{ahead[RATIOS.index(ratio)]:.2f} at {100 * ratio:.0f} %" for ratio in (0.1, 0.5, 0.8, 0.95)))
+for what, curves in zip(("sound", "picture"), compared.values(), strict=True):
+    ahead = dict(zip(RATIOS, (curves["best trivial answer"][1] - curves["learnt"][1]).tolist(), strict=True))
+    print(f"{what}: ahead by", ", ".join(f"{ahead[ratio]:.2f} at {100 * ratio:.0f} %" for ratio in (0.1, 0.5, 0.8, 0.95)))
 
 # %% [markdown]
-# With a tenth of the sound hidden the copy is as good as the model, or better: there is nothing to gain by understanding. With half or
+# With a tenth of the sound hidden the copy rivals the model: there is nothing to gain by understanding. With half or
 # more hidden the model is well ahead. At 95 % it begins to fail, too. 80 % is where the distance is still large, and computing is cheap.
 #
 # **What this does not show.** The model was trained at 80 %, so other shares are new to it. And a loss says nothing of what the
