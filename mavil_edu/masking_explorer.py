@@ -48,8 +48,6 @@ def masked_sound(log_mel: Tensor, hidden: Tensor, samples: int, rounds: int = RO
 
     log_mel: (frames, mel bins), natural logarithm of power. hidden: the same shape, bool. rounds: of Griffin-Lim.
     """
-    if bool(hidden.all()):
-        return torch.zeros(samples)
     return audio.to_waveform(log_mel.masked_fill(hidden, audio.FLOOR)[None], rounds, samples)[0]
 
 

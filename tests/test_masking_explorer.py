@@ -50,7 +50,7 @@ def view(log_mel, frames):
 
 
 def grey(png: bytes) -> np.ndarray:
-    """Where a picture has the colour of what is hidden, specks less than 5 pixels wide (edges of letters) left out: (height, width) bool."""
+    """Where a picture has the colour of what is hidden, (height, width) bool, without specks under 5 pixels (edges of letters)."""
     colour = [int(HIDDEN[i : i + 2], 16) for i in (1, 3, 5)]
     found = (np.abs(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int) - colour) <= 2).all(axis=2)
     kept = 1 - max_pool2d(1 - torch.from_numpy(found).float()[None], 5, 1, 2)
@@ -129,14 +129,18 @@ def test_what_is_hidden_is_silent_and_the_rest_as_loud_as_it_was(log_mel):
     assert not masked_sound(log_mel, ~nothing, SOUND.samples).any()
 
 
-def test_every_part_is_raised_by_the_same_and_it_is_said_how_much(explorer):
+def test_every_part_is_raised_by_the_same_and_it_is_said_how_much(explorer, log_mel):
     said = set()
     for hear in (0, 1, 2):
         explorer.controls["hear"].value = hear
         said.add(re.search(r"played (-?\d+) dB louder", explorer.shown.sound.sentence)[1])
     assert len(said) == 1
     assert float(said.pop()) == pytest.approx(20 * math.log10(0.8 / 0.1), abs=2.5), "the tone of 0.1 is brought to 0.8"
-    assert "The whole sound" in explorer.sound.value
+    whole = masked_sound(log_mel, torch.zeros_like(log_mel, dtype=torch.bool), SOUND.samples)
+    raised = level(whole * 0.8 / whole.abs().max(), 0, 2.56)
+    assert float(re.search(r"The whole sound.*?(-\d+) dB of full scale", explorer.shown.sound.sentence)[1]) == pytest.approx(
+        raised, abs=0.6
+    )
 
 
 def test_grey_covers_the_share_and_the_places_that_are_hidden(view):
@@ -172,6 +176,13 @@ def test_grey_covers_the_hidden_places_of_the_frames(view):
     assert covered(last_time).nonzero()[1].min() > left.min() + 0.73 * len(left)
     assert covered(first_row).sum() / whole.sum() == pytest.approx(1 / 3, abs=0.03)
     assert covered(first_row).nonzero()[0].max() < top.min() + 0.36 * len(top)
+
+
+def test_pictures_leave_nothing_behind(view):
+    masks = torch.ones(128, dtype=torch.bool), torch.ones(36, dtype=torch.bool)
+    once = [view.png(*masks), *(view.png(~masks[0], ~masks[1]) for _ in range(3))]
+    assert once[1] == once[2] == once[3] != once[0]
+    assert [len(ax.get_images()) for ax in (view._sound, view._strip)] == [1, 1]
 
 
 def test_what_can_be_copied_is_what_shares_a_side_with_a_visible_patch():

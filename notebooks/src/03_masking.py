@@ -254,8 +254,8 @@ print("set to 0: the visible tokens are those of dropping:", torch.allclose(zero
 #
 # ## 5. Other ways of hiding
 #
-# **Sound.** Single patches (*random*, heard above), whole moments (*time*), whole pitches (*frequency*), or both. A mask of moments is a mask of 16 columns, each
-# repeated for its 8 tokens. **Guess:** which is the hardest to fill in? Listen, then decide.
+# **Sound.** Single patches (*random*, heard above), whole moments (*time*), whole pitches (*frequency*), or both. A mask of moments is a
+# mask of 16 columns, each repeated for its 8 tokens. **Guess:** which is the hardest to fill in? Listen, then decide.
 
 # %%
 noise = torch.rand(1, 16, generator=torch.Generator().manual_seed(0))
@@ -393,8 +393,7 @@ copies = {
 figures.spectrogram_panels(copies, 2.56)
 
 # %%
-samples = len(clip.waveform)
-sounds = {name: louder * audio.to_waveform(copy[None], samples=samples)[0] for name, copy in copies.items()}
+sounds = {name: louder * audio.to_waveform(copy[None], samples=len(clip.waveform))[0] for name, copy in copies.items()}
 player(sounds["30 % hidden, and copied"], "30 % hidden, and copied")
 
 # %%
