@@ -178,6 +178,16 @@ def test_grey_covers_the_hidden_places_of_the_frames(view):
     assert covered(first_row).nonzero()[0].max() < top.min() + 0.36 * len(top)
 
 
+def test_what_is_visible_is_the_clips_own(view):
+    def dark(png: bytes) -> float:
+        """The share of the picture with the frames' colour, nearly black."""
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+        return float((np.abs(pixels - 30) <= 2).all(axis=2).mean())
+
+    none, picture = torch.zeros(128, dtype=torch.bool), torch.zeros(36, dtype=torch.bool)
+    assert dark(view.png(none, picture)) > 0.2 and dark(view.png(none, ~picture)) < 0.02
+
+
 def test_pictures_leave_nothing_behind(view):
     masks = torch.ones(128, dtype=torch.bool), torch.ones(36, dtype=torch.bool)
     once = [view.png(*masks), *(view.png(~masks[0], ~masks[1]) for _ in range(3))]
