@@ -289,7 +289,7 @@ def tiny() -> Config:
     return Config(
         model=ModelConfig(
             audio=AudioConfig(seconds=2.56, frames=256, patch_frames=8, patch_bins=64),  # short in time: see docs/small-scale.md
-            video=VideoConfig(seconds=2.56, height=32, width=32, patch_height=8, patch_width=8),
+            video=VideoConfig(seconds=2.56, frames=16, height=32, width=32, patch_height=16, patch_width=8),  # and tall: what falls stays in one
             encoder=TransformerConfig(width=96, depth=3, heads=3),
             decoder=TransformerConfig(width=64, depth=1, heads=2),
             projection=96,
@@ -297,7 +297,7 @@ def tiny() -> Config:
         ),
         objective=ObjectiveConfig(alpha=0.05, second_ratio=0.5, inter_views=2, score_padding=False),
         train=TrainConfig(
-            steps=3500,
+            steps=3000,
             batch=32,
             base_lr=1.6e-2,
             warmup=0.1,
@@ -320,6 +320,7 @@ def digits() -> Config:
             base.model,
             audio=AudioConfig(seconds=0.64, frames=64, patch_frames=8),
             video=VideoConfig(seconds=0.64, frames=2, height=32, width=32, patch_height=4, patch_width=4),
+            decoder=TransformerConfig(width=64, depth=2, heads=2),  # one block serves each modality as well, but not the fused tokens
         ),
         objective=replace(base.objective, audio_ratio=0.6, video_ratio=0.6, alpha=1.0, second_ratio=0.25),
         train=replace(
