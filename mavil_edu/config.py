@@ -320,6 +320,7 @@ def digits() -> Config:
             base.model,
             audio=AudioConfig(seconds=0.64, frames=64, patch_frames=8),
             video=VideoConfig(seconds=0.64, frames=2, height=32, width=32, patch_height=4, patch_width=4),
+            decoder=TransformerConfig(width=64, depth=2, heads=2),  # one block serves each modality as well, but not the fused tokens
         ),
         objective=replace(base.objective, audio_ratio=0.6, video_ratio=0.6, alpha=1.0, second_ratio=0.25),
         train=replace(
