@@ -33,8 +33,8 @@ def probabilities(logits: Tensor, bce: bool) -> Tensor:
 def metrics(scores: Tensor, target: Tensor, multi_label: bool) -> dict:
     """Metrics of clips' scores, ready for JSON.
 
-    scores: (n, classes) in [0, 1]. target: (n, classes) of 0 and 1. Returns `accuracy` (of the highest score), its standard error over clips
-    and `top5` where a clip has one class; `map`, the mean over those classes that any clip has; `per_class_ap`, None for the others.
+    scores: (n, classes) in [0, 1]. target: (n, classes) of 0 and 1. Returns, where a clip has one class, `accuracy` (of the highest score),
+    its standard error over clips and `top5`; `map`, the mean over those classes that any clip has; `per_class_ap`, None for the others.
     """
     from torchmetrics.functional.classification import multiclass_accuracy, multilabel_average_precision
 
@@ -54,7 +54,10 @@ def metrics(scores: Tensor, target: Tensor, multi_label: bool) -> dict:
 
 
 def confusion(scores: Tensor, target: Tensor) -> Tensor:
-    """How often class i was taken for class j: (classes, classes) long, of clips with one class. scores, target: as `metrics` takes them."""
+    """How often class i was taken for class j: (classes, classes) long, of clips with one class.
+
+    scores, target: as `metrics` takes them.
+    """
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     return multiclass_confusion_matrix(scores.argmax(dim=1), target.argmax(dim=1), num_classes=target.shape[1])

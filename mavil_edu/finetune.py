@@ -251,8 +251,8 @@ def finetune(
 
     The best look's weights are kept, and training ends early after `patience` looks without a better one; test clips are not touched.
     run: where `metrics.jsonl` is written, a line a step. classes_from: what is read. arm: "frozen" trains the classifier alone, without
-    mixup, masks and drop path [O]; "from scratch" begins with fresh weights. bce: binary cross-entropy; None: where clips have several classes.
-    All that is random follows from the seed. Raises TrainingError where a loss is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM.
+    mixup, masks and drop path [O]; "from scratch" begins with fresh weights. bce: binary cross-entropy; None: where clips have several
+    classes. All that is random follows from the seed. Raises TrainingError where a loss is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM.
     """
     if arm == "frozen":
         recipe = replace(recipe, drop_path=0.0, mixup=0.0, mask_time=0.0, mask_frequency=0.0, mask_tubes=0.0)
@@ -293,7 +293,7 @@ def finetune(
                     beside = {f"{metric}_trivial": bar_to_beat, "loss_trivial": trivial["loss"]}
                     lines.write({"step": step} | told | beside | {"held_out": True})
                     better = best is None or _key(found, task.multi_label) > _key(best, task.multi_label)
-                    unimproved = 0 if better else unimproved + 1
+                    unimproved = 0 if better or step <= recipe.train.warmup * steps else unimproved + 1
                     if better:
                         best = found | {"step": step}
                         best_state = {name: value.detach().cpu().clone() for name, value in bare.state_dict().items()}
@@ -318,16 +318,17 @@ def finetune(
                 norm = fabric.clip_gradients(model, optimiser, max_norm=recipe.train.clip_norm, error_if_nonfinite=False)
                 if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
                     raise TrainingError(
-                        f"The loss is {float(loss)} and its gradient's norm {float(norm)} at step {step}; start anew with a lower "
+                        f"The loss is {float(loss.detach())} and its gradient's norm {float(norm)} at step {step}; start anew with a lower "
                         "learning rate (--config.train.base-lr)."
                     )
                 optimiser.step()
                 optimiser.zero_grad()
-                row = {"step": step, "loss": float(loss), "loss_trivial": own_trivial["loss"], "lr": rate, "gradient_norm": float(norm)}
+                value = float(loss.detach())
+                row = {"step": step, "loss": value, "loss_trivial": own_trivial["loss"], "lr": rate, "gradient_norm": float(norm)}
                 lines.write(row | {"seconds": round(time.perf_counter() - started, 3)})
                 skipped |= {skip.path: skip.reason for skip in data.skipped}
                 step += 1
-                bar.update(step, f"loss {float(loss):.3f} (trivial {own_trivial['loss']:.3f})")
+                bar.update(step, f"loss {value:.3f} (trivial {own_trivial['loss']:.3f})")
                 if interrupt.by:
                     raise KeyboardInterrupt(f"stopped by {interrupt.by.name} after step {step}; nothing but metrics.jsonl is kept")
         finally:

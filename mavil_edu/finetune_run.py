@@ -102,8 +102,8 @@ def finetune_on(
 ) -> dict:
     """Fine-tunes a model and writes a run's folder, its test clips asked once, at the end; returns its summary.
 
-    task: see `mavil_edu.data.labelled.open_task`. classes_from: None for all that the clips have. arm, bce: as `mavil_edu.finetune.finetune`
-    takes them. with_controls: fit linear probes too. origin: stored in `config.json`.
+    task: see `mavil_edu.data.labelled.open_task`. classes_from: None for all that the clips have. arm, bce: as
+    `mavil_edu.finetune.finetune` takes them. with_controls: fit linear probes too. origin: stored in `config.json`.
     The folder holds `config.json`, `metrics.jsonl`, `model/`, `predictions.csv` (of the test clips), `figures/` and, last, `summary.json`;
     a run that was stopped has the first two alone. Raises RunError, TrainingError or ValueError with a sentence.
     """

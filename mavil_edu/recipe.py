@@ -31,7 +31,7 @@ class FinetuneConfig:
     mask_frequency: float = 0.2  # … of its frequency rows [A, R]
     mask_tubes: float = 0.2  # … of the picture's places, through all frames [the idea: R; tubes and the number: O]
     added_fusion: int = 0  # fresh blocks on top of the pre-trained fusion; the released fine-tuned model has one [C: 3 in place of 2]
-    patience: int = 4  # looks at validation clips without a better one after which training stops [O]
+    patience: int = 6  # looks at validation clips after warm-up, none of them the best so far, after which training stops [O]
 
     def __post_init__(self):
         _require(self.train.accumulate == 1, "Fine-tuning takes whole batches: leave train.accumulate at 1, and make the batch smaller.")

@@ -1,7 +1,7 @@
 """ESC-50: 2,000 environmental sounds of 5 s in 50 classes, by its official 5 folds, from its own folder.
 
-The folder is that of the published archive: `meta/esc50.csv` with the columns filename, fold, target, category, and `audio/*.wav`. Its sounds
-are CC BY-NC (ESC-10's: CC BY), each by its own author. Source: Piczak, "ESC: Dataset for Environmental Sound Classification", 2015.
+The folder is that of the published archive: `meta/esc50.csv` with the columns filename, fold, target, category, and `audio/*.wav`. Its
+sounds are CC BY-NC (ESC-10's: CC BY), each by its own author. Source: Piczak, "ESC: Dataset for Environmental Sound Classification", 2015.
 """
 
 from pathlib import Path

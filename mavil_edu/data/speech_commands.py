@@ -1,8 +1,8 @@
 """Speech Commands: a second of one spoken word, some 105,000 files of 35 words, by its official lists, from its own folder.
 
 The folder is that of the published archive: one folder a word with WAV files in it, `validation_list.txt` and `testing_list.txt`; what
-neither list names trains. `_background_noise_` is no word and is left out. CC BY 4.0. The split is that of torchaudio's SPEECHCOMMANDS, whose
-reader decodes through torchcodec and so through a system's FFmpeg; here PyAV decodes.
+neither list names trains. `_background_noise_` is no word and is left out. CC BY 4.0. The split is that of torchaudio's SPEECHCOMMANDS,
+whose reader decodes through torchcodec and so through a system's FFmpeg; here PyAV decodes.
 Source: Warden, "Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition", 2018.
 """
 
@@ -58,9 +58,7 @@ class SpeechCommands(SoundClips):
         there = [f"{path.parent.name}/{path.name}" for path in sorted(files, key=lambda path: (path.name, path.parent.name))]
         listed = {name: read_split(folder, name) for name in LISTS}
         if both := set(listed["val"]) & set(listed["test"]):
-            raise ListError(
-                f"{folder}: {min(both)} stands in both {LISTS['val']} and {LISTS['test']}; take the lists of the published archive."
-            )
+            raise ListError(f"{folder}: {min(both)} stands in both {LISTS['val']} and {LISTS['test']}; take the archive's own lists.")
         missing: tuple[str, ...] = ()
         if split in LISTS:
             wanted = set(listed[split])
