@@ -252,7 +252,8 @@ def finetune(
     The best look's weights are kept, and training ends early after `patience` looks without a better one; test clips are not touched.
     run: where `metrics.jsonl` is written, a line a step. classes_from: what is read. arm: "frozen" trains the classifier alone, without
     mixup, masks and drop path [O]; "from scratch" begins with fresh weights. bce: binary cross-entropy; None: where clips have several
-    classes. All that is random follows from the seed. Raises TrainingError where a loss is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM.
+    classes. All that is random follows from the seed.
+    Raises TrainingError where a loss is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM.
     """
     if arm == "frozen":
         recipe = replace(recipe, drop_path=0.0, mixup=0.0, mask_time=0.0, mask_frequency=0.0, mask_tubes=0.0)

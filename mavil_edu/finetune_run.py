@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from mavil_edu.checkpoint import save_model, write_json
+from mavil_edu.card import model_card
+from mavil_edu.checkpoint import save_model, write_json, write_text
 from mavil_edu.classification import confusion, confusion_picture, trivial_answers, write_predictions
 from mavil_edu.config import ClassesFrom, to_dict
 from mavil_edu.data.batch import Clips, evaluation_batch
@@ -153,8 +154,9 @@ def finetune_on(
         "machine": machine(device),
         "command": " ".join(command),
     }
+    save_model(result.model, run / "model")
     write_json(run / "summary.json", summary)
-    save_model(result.model, run / "model", run=run)
+    write_text(run / "model" / "README.md", model_card(result.model.config, run.name, run))
     return summary
 
 
