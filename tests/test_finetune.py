@@ -176,7 +176,7 @@ def test_drop_path_changes_nothing_outside_training_and_nothing_at_0():
 def test_drop_path_leaves_a_share_of_the_clips_out_and_keeps_the_mean():
     torch.manual_seed(0)
     out = drop_path(torch.ones(20_000, 2, 2), 0.25, True)
-    assert set(out.flatten().tolist()) == {0.0, pytest.approx(1 / 0.75)}
+    assert sorted(set(out.flatten().tolist())) == [0.0, pytest.approx(1 / 0.75)]
     assert float(out.mean()) == pytest.approx(1, abs=0.02)
     assert bool((out == out[:, :1, :1]).all()), "a clip's branch goes as a whole"
 
@@ -283,7 +283,7 @@ def test_a_mixed_clip_is_heard_where_either_is_and_an_unmixed_one_is_itself():
 def trained(pretrained, tmp_path_factory):
     """A run on tones, and its folder."""
     run = tmp_path_factory.mktemp("runs") / "tones"
-    summary = finetune_on(task_of(Tones(60, broken=True)), pretrained, quick(steps=60), run, seed=1)
+    summary = finetune_on(task_of(Tones(60, broken=True)), pretrained, quick(steps=40), run, seed=1)
     return run, summary
 
 
@@ -320,7 +320,8 @@ def test_a_fine_tuned_model_comes_back_with_its_classes_and_the_same_scores(trai
     clips = Tones(60)
     sample = clips.sample(52, None)
     batch = Batch(*(part[None] for part in sample))
-    said = probabilities(model.classify(**inputs_of(batch, model.config)), False)[0]
+    with torch.no_grad():
+        said = probabilities(model.classify(**inputs_of(batch, model.config)), False)[0]
     stored = next(row for row in csv.DictReader((run / "predictions.csv").open()) if row["clip"] == "tone 52")
     for i, name in enumerate(model.config.class_names):
         assert float(said[i]) == pytest.approx(float(stored[f"score {name}"]), abs=1e-4)
@@ -343,16 +344,17 @@ def test_several_classes_a_clip_are_learnt_with_sigmoids_and_scored_by_map(pretr
 
 
 def test_the_weights_kept_are_those_of_the_best_look_and_training_ends_when_nothing_gets_better(pretrained, tmp_path):
-    recipe = quick(steps=400, patience=2)
-    result = finetune(pretrained, task_of(Tones(60)), recipe, tmp_path)
-    assert result.steps < 400 and result.best["accuracy"] == 1.0
+    task = task_of(Tones(60))
+    shuffled = replace(task.validation, values=task.validation.values[::-1])  # on these, more training does harm
+    recipe = quick(steps=90, patience=2)
+    recipe = replace(recipe, train=replace(recipe.train, evaluate_every=5))
+    result = finetune(pretrained, replace(task, validation=shuffled), recipe, tmp_path)
     looks = [row for row in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()) if row.get("held_out")]
     best = max(looks, key=lambda row: (row["accuracy"], -row["loss"]))
-    assert result.best["step"] == best["step"] and best["loss"] == pytest.approx(result.best["loss"])
-    scored = score(result.model, task_of(Tones(60)).validation, False)
-    assert float(loss_of(scored.logits, task_of(Tones(60)).targets(task_of(Tones(60)).validation.values), False)) == pytest.approx(
-        best["loss"], abs=1e-5
-    )
+    assert result.steps < 90 and looks[-1]["step"] == result.steps, "stopped early"
+    assert result.best["step"] == best["step"] < result.steps
+    scored = score(result.model, shuffled, False)
+    assert float(loss_of(scored.logits, task.targets(shuffled.values), False)) == pytest.approx(best["loss"], abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_run_and_test_clips_do_not_matter_to_it(pretrained, tmp_path):

@@ -111,14 +111,18 @@ def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
+def _check_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise LabelError(f"The share of labels is {share}; give one above 0 and at most 1, such as 0.1 for 10 %.")
+
+
 def thinned(values: Values, share: float, seed: int) -> list[int]:
     """The places of a share of labelled clips: of each class as many as its share, at least one, in the old order.
 
     values: the clips' classes, none unknown. share: in (0, 1]. A clip of several classes counts for each of them, so a class may get
     more. A smaller share's clips are among a larger one's, whatever the class sizes, for clips of one class. Raises LabelError.
     """
-    if not 0 < share <= 1:
-        raise LabelError(f"The share of labels is {share}; give one above 0 and at most 1, such as 0.1 for 10 %.")
+    _check_share(share)
     counts = Counter(name for value in values for name in _names(value))
     wanted = {name: max(1, round(share * count)) for name, count in counts.items()}
     kept = []
@@ -188,11 +192,11 @@ def _parted(opened: Opened, numbers: list[int], column: str, share: float, seed:
 
 
 def _worlds(clips: int, model: ModelConfig, augment: AugmentConfig, column: str | None, cache: Path | None) -> _Splits:
-    counts = (clips, max(clips // 10, 50), max(clips // 5, 100))
+    column = choose_column(World(1, WORLD_SEEDS[0], model, augment, keep=False).labels, column, "the generated world")
+    counts = (clips, max(clips // 10, 20), max(clips // 5, 40))
     made = [
         Opened(World(count, seed, model, augment, cache=cache), f"{WORLD} {seed}") for count, seed in zip(counts, WORLD_SEEDS, strict=True)
     ]
-    column = choose_column(made[0].clips.labels, column, "the generated world")
     return _Splits(*((one, _known(one.clips, column)) for one in made), column)
 
 
@@ -268,6 +272,7 @@ def open_task(
     that a step is the same however few labels there are. test_path, test_listed: clips to test on, where they lie elsewhere.
     Raises LabelError, DataError or ListError with a sentence.
     """
+    _check_share(labels)
     if str(path) == WORLD:
         splits = _worlds(world_clips, model, augment, column, world_cache)
     else:
