@@ -5,6 +5,7 @@ import json
 import math
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -531,3 +532,61 @@ def test_the_command_refuses_with_one_sentence(tmp_path, capsys):
         said = capsys.readouterr().err
         assert words in said and "Traceback" not in said
     assert not (tmp_path / "o").exists()
+
+
+# Parts of real folders
+
+
+SAMPLES = Path(__file__).parent.parent / "data_samples"
+
+
+def paths_of(task: Task) -> list[set]:
+    clips = task.training.clips
+    asked_of = [{path for path in part.windows.clips.paths} for part in (task.validation, task.test)]
+    return [{clips.paths[i] for i in task.training.numbers}, *asked_of]
+
+
+def test_a_labelled_folder_is_parted_by_class_and_seed_and_no_clip_is_in_two_parts():
+    model, augment = tiny().model, tiny().train.augment
+    task = open_task(SAMPLES, model, augment, column="material", seed=1)
+    parts = paths_of(task)
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+    assert len(set.union(*parts)) == 24 and all(parts)
+    assert set(task.training_values) == set(task.test.values) == set(task.classes), "every class of two clips or more is tested"
+    assert paths_of(open_task(SAMPLES, model, augment, column="material", seed=1)) == parts
+    assert paths_of(open_task(SAMPLES, model, augment, column="material", seed=2)) != parts
+    few = open_task(SAMPLES, model, augment, column="material", seed=1, labels=0.3)
+    assert paths_of(few)[0] < parts[0] and paths_of(few)[1:] == parts[1:], "fewer labels leave validation and test as they are"
+
+
+def test_clips_to_test_on_may_lie_elsewhere_and_classes_never_trained_are_left_out_and_told(tmp_path):
+    lines = (SAMPLES / "labels.csv").read_text().splitlines()
+    place = lines[0].split(",").index("material")
+    other = tmp_path / "others"
+    other.mkdir()
+    table = [lines[0]]
+    for number, line in enumerate(lines[1:9]):
+        fields = line.split(",")
+        (other / fields[0]).write_bytes((SAMPLES / fields[0]).read_bytes())
+        fields[place] = "cheese" if number == 0 else fields[place]
+        table.append(",".join(fields))
+    (other / "labels.csv").write_text("\n".join(table) + "\n")
+    task = open_task(SAMPLES, tiny().model, tiny().train.augment, column="material", test_path=other)
+    assert len(task.test.values) == 7 and "cheese" not in task.classes
+    assert any("1 test clips have a class that no training clip has" in note for note in task.notes)
+    assert len(set(task.training.numbers)) + len(task.validation.values) == 24
+    with pytest.raises(ValueError, match="holds clips that are trained on"):
+        open_task(SAMPLES, tiny().model, tiny().train.augment, column="material", test_path=SAMPLES)
+
+
+def test_a_list_gives_its_train_and_test_split(tmp_path):
+    rows = []
+    for number, file in enumerate(sorted(SAMPLES.glob("*.mp4"))[:16]):
+        name = f"{number:011d}"
+        (tmp_path / f"{name}_000000.mp4").write_bytes(file.read_bytes())
+        rows.append(f"{name},0,{'dog barking' if number % 2 else 'cat purring'},{'test' if number >= 10 else 'train'}")
+    rows.append("99999999999,0,dog barking,train")
+    (tmp_path / "vggsound.csv").write_text("\n".join(rows) + "\n")
+    task = open_task(tmp_path, tiny().model, tiny().train.augment, listed=tmp_path / "vggsound.csv")
+    assert task.classes == ["cat purring", "dog barking"] and task.missing == ["99999999999_000000"]
+    assert len(task.test.values) == 6 and len(task.validation.values) + len(set(task.training.numbers)) == 10

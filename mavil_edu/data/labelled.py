@@ -17,7 +17,7 @@ from mavil_edu.data.labels import sampling_weights, take, targets
 from mavil_edu.data.loader import generator_for
 from mavil_edu.data.official import read_list
 from mavil_edu.data.sounds import modalities
-from mavil_edu.data.source import Opened, has_splits, open_data
+from mavil_edu.data.source import Opened, has_splits, open_data, share_clips
 from mavil_edu.data.world import World
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1  # of the clips, where a data set has no such split of its own
@@ -233,6 +233,8 @@ def _splits(
         in_list = len(read_list(test_listed, classes=classes).splits) > 1 if test_listed else False
         test = opened(place, "test" if in_list or has_splits(place) else None, test_listed)
         choose_column(test.clips.labels, column, str(test_listed or place))
+        if share_clips(training.clips, test.clips):
+            raise LabelError(f"{test_listed or place} holds clips that are trained on; test on others, or leave it out to hold some out.")
         test_part = test, _known(test.clips, column)
     elif "test" in splits and len(splits) > 1:
         test = opened(path, "test", listed)

@@ -214,7 +214,7 @@ def open_run(
     return Data(
         training,
         _tiled(evaluation),
-        held_out=not _share_clips(training, evaluation),
+        held_out=not share_clips(training, evaluation),
         skipped=opened.skipped + more.skipped,
         fingerprint=_of_files(training.paths) if isinstance(training, FolderClips) else opened.fingerprint,
         missing=opened.missing,
@@ -222,7 +222,8 @@ def open_run(
     )
 
 
-def _share_clips(one: Clips, other: Clips) -> bool:
+def share_clips(one: Clips, other: Clips) -> bool:
+    """Whether two data sets have a clip in common, as far as can be told: files by their paths, shards by their checksums."""
     if isinstance(one, FolderClips) and isinstance(other, FolderClips):
         return bool(set(map(Path.resolve, one.paths)) & set(map(Path.resolve, other.paths)))
     if isinstance(one, Shards) and isinstance(other, Shards):
