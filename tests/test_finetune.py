@@ -24,21 +24,11 @@ from mavil_edu.classification import (
 from mavil_edu.config import AudioConfig, ModelConfig, TransformerConfig, VideoConfig
 from mavil_edu.data.batch import Batch, Sample, Skipped
 from mavil_edu.data.labelled import Asked, Part, Task, asked, choose_column, open_task, thinned
-from mavil_edu.finetune import (
-    Mixed,
-    augmentation_masks,
-    draw_mixing,
-    finetune,
-    inputs_of,
-    layer_number,
-    make_optimiser,
-    score,
-    set_drop_path,
-    start,
-)
+from mavil_edu.finetune import finetune, layer_number, make_optimiser, score, set_drop_path, start
 from mavil_edu.finetune_run import default_source, finetune_on, with_steps
 from mavil_edu.masking import visible_places
 from mavil_edu.mavil import Masks
+from mavil_edu.mixing import Mixed, augmentation_masks, draw_mixing, inputs_of
 from mavil_edu.recipe import FinetuneConfig, paper_recipe
 from mavil_edu.released import export_released, load_released
 from mavil_edu.transformer import Block, drop_path
@@ -340,6 +330,8 @@ def test_several_classes_a_clip_are_learnt_with_sigmoids_and_scored_by_map(pretr
     rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open()))
     assert {row["label"] for row in rows} >= {"low", "mid | sound"}
     assert MAViL.from_pretrained(tmp_path / "run").config.multi_label
+    result = finetune(pretrained, task_of(Tones(60)), quick(steps=2), tmp_path / "one", bce=True)
+    assert result.model.config.multi_label, "trained with sigmoids, and to be used so"
     with pytest.raises(ValueError, match="several classes"):
         finetune(pretrained, task_of(Tones(60, several=True)), quick(), tmp_path, bce=False)
 
