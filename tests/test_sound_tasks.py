@@ -206,7 +206,7 @@ def model(tmp_path_factory) -> Path:
 
 
 def test_finetune_learns_sounds_by_their_folds_and_words_by_their_lists(esc50, commands, model, tmp_path, capsys):
-    options = ["--checkpoint", str(model), "--steps", "30", "--config.train.batch", "12", "--config.train.base-lr", "0.1", "--no-controls"]
+    options = ["--checkpoint", str(model), "--steps", "16", "--config.train.batch", "9", "--config.train.base-lr", "0.1", "--no-controls"]
     for data, column, more in ((esc50, "category", ["--fold", "3"]), (commands, "word", ["--config.mixup", "0"])):
         out = tmp_path / column
         assert cli.main(["finetune", "--data", str(data), *options, *more, "--out", str(out)]) == 0, capsys.readouterr().err
