@@ -201,7 +201,7 @@ def test_one_batch_can_be_overfitted_by_all_terms():
         optimiser.step()
     assert last.audio < 0.25 * first.audio
     assert last.video < 0.25 * first.video
-    assert last.inter < 0.1 < 1.0 < first.inter
+    assert last.inter < 0.1 < 0.5 < first.inter
     assert last.intra < 0.3
 
 
@@ -260,9 +260,9 @@ def test_the_second_view_hides_its_own_share_and_is_left_out_without_contrast_wi
 def test_both_views_are_drawn_by_the_objectives_strategies():
     objective = replace(SMALL.objective, audio_masking="time", video_masking="tube", second_ratio=0.5)
     first, second = draw_masks(4, MODEL, objective), draw_second_masks(4, MODEL, objective)
-    for masks, columns, places in ((first, 26, 13), (second, 16, 8)):
+    for masks, columns, places in ((first, 26, 6), (second, 16, 4)):  # of 32 moments and 2 × 4 places
         audio = rearrange(masks.audio, "b (t f) -> b t f", f=MODEL.audio.grid[1])
-        video = rearrange(masks.video, "b (t hw) -> b t hw", t=4)
+        video = rearrange(masks.video, "b (t hw) -> b t hw", t=MODEL.video.grid[0])
         assert torch.equal(audio.all(dim=2), audio.any(dim=2)) and (audio.all(dim=2).sum(dim=1) == columns).all()
         assert torch.equal(video.all(dim=1), video.any(dim=1)) and (video.all(dim=1).sum(dim=1) == places).all()
 
