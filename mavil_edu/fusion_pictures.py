@@ -34,8 +34,8 @@ def attention_table(attention: Tensor, audio: int) -> Picture:
     heard, seen = (float(rows[:, :audio].sum(dim=1).mean()) for rows in (attention[:audio], attention[audio:]))
     return Picture(
         figure,
-        f"Attention of {n} tokens to each other, {audio} of sound and {n - audio} of picture: a sound token gives {100 * (1 - heard):.0f} % of "
-        f"its attention to the picture, a picture token {100 * seen:.0f} % of its own to the sound.",
+        f"Attention of {n} tokens to each other, {audio} of sound and {n - audio} of picture: a sound token gives "
+        f"{100 * (1 - heard):.0f} % of its attention to the picture, a picture token {100 * seen:.0f} % of its own to the sound.",
     )
 
 
@@ -71,17 +71,18 @@ def places_looked_at(frames: Tensor, maps: dict[str, Tensor]) -> Picture:
     return Picture(figure, f"Where in {shown.shape[0]} frames of {width} × {height} attention falls: {'; '.join(parts)}.")
 
 
-def worth_of_a_partner(errors: dict[str, dict[str, float]], bars: dict[str, dict[str, float]]) -> Picture:
+def worth_of_a_partner(errors: dict[str, dict[str, float]], bars: dict[str, dict[str, float]], percents: bool = True) -> Picture:
     """Errors under several partners as columns, group by group, and the answers without a model as lines across each group.
 
     errors: group -> {partner: error}. bars: group -> {answer: error}, for the same groups.
-    The sentence ranks them and gives whole percents of each group's first line, so that a trained model's last digits do not show.
+    The sentence gives whole percents of each group's first line; with percents=False only who is below it and who is not, for
+    a model trained on the spot, whose last digits differ from machine to machine.
     """
     figure, axes = _axes(7.2, 2.6, 1, len(errors))
     parts = []
     for ax, (group, found) in zip(axes[0], errors.items(), strict=True):
         lines = bars[group]
-        for place, (partner, error) in enumerate(found.items()):
+        for place, error in enumerate(found.values()):
             ax.bar(place, error, width=0.6, color=COLOURS[place % len(COLOURS)])
             ax.text(place, error, f"{error:.2f}", ha="center", va="bottom", fontsize=8, color=INK)
         for style, (answer, error) in zip(("--", ":", "-."), lines.items(), strict=False):
@@ -91,8 +92,12 @@ def worth_of_a_partner(errors: dict[str, dict[str, float]], bars: dict[str, dict
         ax.set_title(group, fontsize=9, color=INK)
         ax.legend(fontsize=7, facecolor=PAPER, edgecolor=GRID, labelcolor=INK, loc="upper right", ncols=2)
         name, trivial = next(iter(lines.items()))
-        told = ", ".join(
-            f"{partner} {100 * error / trivial:.0f} %" for partner, error in {**found, **dict(list(lines.items())[1:])}.items()
-        )
+        if not percents:
+            below = [partner for partner, error in found.items() if error < trivial]
+            above = [partner for partner in found if partner not in below]
+            parts.append(f"{group}: below {name}: {', '.join(below) or 'none'}; not below: {', '.join(above) or 'none'}")
+            continue
+        others = {answer: error for answer, error in lines.items() if answer != name}
+        told = ", ".join(f"{whose} {100 * error / trivial:.0f} %" for whose, error in {**found, **others}.items())
         parts.append(f"{group}: {told} (of {name}'s error)")
     return Picture(figure, f"Errors with each partner. {'; '.join(parts)}.")

@@ -69,3 +69,11 @@ def test_partners_are_told_as_whole_percents_of_the_first_line_and_drawn_to_scal
     first = picture.figure.axes[0]
     assert [round(bar.get_height(), 3) for bar in first.patches] == [0.5, 1.004]
     assert [line.get_ydata()[0] for line in first.lines] == [1.0, 0.25]
+
+
+def test_of_a_model_trained_on_the_spot_only_who_is_below_the_line_is_told():
+    found = {"sound": {"own": 0.98, "stranger": 1.04, "nothing": 1.0}}
+    sentence = worth_of_a_partner(found, {"sound": {"mean patch": 1.0}}, percents=False).sentence
+    assert "sound: below mean patch: own; not below: stranger, nothing" in sentence and "%" not in sentence
+    none = worth_of_a_partner({"sound": {"own": 2.0}}, {"sound": {"mean patch": 1.0}}, percents=False).sentence
+    assert "below mean patch: none; not below: own" in none
