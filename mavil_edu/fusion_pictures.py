@@ -56,7 +56,7 @@ def places_looked_at(frames: Tensor, maps: dict[str, Tensor]) -> Picture:
     orange = torch.tensor([int(ORANGE[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     strips = {"the frames, one for each time patch": shown}
     for title, shares in maps.items():
-        more = (shares * shares.numel() - 1).clamp(0, 2) / 2  # 0 where the share is even or less, 1 from three times as much on
+        more = (shares * shares.numel() - 1).clamp(0, 1)  # 0 where the share is even or less, 1 from twice as much on
         down, across = height // shares.shape[1], width // shares.shape[2]
         cover = repeat(more, "t h w -> t (h ph) (w pw) 1", ph=down, pw=across)
         strips[title] = 0.75 * grey * (1 - 0.85 * cover) + 0.85 * cover * orange
@@ -84,7 +84,7 @@ def worth_of_a_partner(errors: dict[str, dict[str, float]], bars: dict[str, dict
         lines = bars[group]
         for place, error in enumerate(found.values()):
             ax.bar(place, error, width=0.6, color=COLOURS[place % len(COLOURS)])
-            ax.text(place, error, f"{error:.2f}", ha="center", va="bottom", fontsize=8, color=INK)
+            ax.text(place, error / 2, f"{error:.2f}", ha="center", va="center", fontsize=9, color="white")
         for style, (answer, error) in zip(("--", ":", "-."), lines.items(), strict=False):
             ax.axhline(error, color=ORANGE, linestyle=style, linewidth=1.5, label=answer)
         ax.set_xticks(range(len(found)), list(found), fontsize=8)

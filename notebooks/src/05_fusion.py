@@ -42,7 +42,7 @@ held_out = World(128, 2, config, no_change, quiet=True)
 batch = collate([held_out.sample(clip, None) for clip in range(128)])
 inputs = to_inputs(batch, config)
 one = 4
-smooth = render_video(held_out.factors[one : one + 1], torch.arange(64) * 0.04, 96, 96)[0]
+smooth = render_video(held_out.factors[one : one + 1], torch.arange(64) * 0.04, 80, 80)[0]
 video_player(smooth, 25, batch.waveform[one], f"Clip {one}")
 
 # %% [markdown]
@@ -473,9 +473,9 @@ curves["mean patch"] = (places, torch.ones(len(places)))
 diagrams.lines(curves, "step", "error / the mean patch's")
 
 # %% [markdown]
-# Now the partner matters, for both: a stranger's is worse than none, for it misleads. That is how listening looks in numbers. But of what
-# could be known of the sound, little is reached. See it, and hear it: a clip whose sound is wholly hidden, filled in from its own picture
-# and from a stranger's.
+# Now the partner matters, for both: one's own beats the mean patch, a stranger's is worse than it, for it misleads. That is how listening
+# looks in numbers. But of what could be known of the sound, little is reached. See it, and hear it: a clip whose sound is wholly hidden,
+# filled in from its own picture and from a stranger's.
 
 # %%
 from mavil_edu.reconstruct import reconstruct
@@ -505,7 +505,8 @@ player(0.3 * waves[3] / waves[3].abs().max(), "The mean of all sounds")
 
 # %% [markdown]
 # A hiss without a strike, and all three much alike: the model has learnt *a little* of what kind of sound belongs to what picture, and
-# nothing of when it strikes. Now the other way: the picture wholly hidden, and only the sound to go by.
+# nothing that one could hear of when it strikes. Now the other way: the picture wholly hidden, and only the sound to go by. **Guess:** what
+# of a picture can be heard?
 
 # %%
 with_strange_sound = inputs._replace(audio=inputs.audio[stranger])
@@ -520,6 +521,10 @@ strips = {
 figures.frame_panels(strips, 2.56)
 
 # %% [markdown]
+# A blurred object, for nobody can hear where it is; a grey background, for nobody can hear that either. But look at its colour and
+# pattern, which in this world belong to its material: a stranger's sound brings the stranger's. That is what the error of a mismatched
+# partner was made of.
+#
 # Why does the sound get so little? Look at what its decoder is given. It reads the *sound's* fused tokens; all that the picture knows must
 # come through these. **Guess:** how many of them are left when the whole sound is hidden?
 
@@ -646,7 +651,7 @@ print("half as much again as a map that never looks at the clip:", "yes" if find
 
 # %% [markdown]
 # In the weights that this was written with, the answer is no. The map falls on the object somewhat more often than an even spread, but so
-# does the mean map: objects are mostly in the middle, low down, and any map that likes these places finds them. And no token looks at its
+# does the mean map: objects are mostly in the middle, and any map that likes the middle finds them. And no token looks at its
 # own moment. That the partner's *content* is used a little (section 5) does not mean that it is used as we would: an attention map
 # shows where numbers are fetched, not why. Without the two controls, the picture would have told a nice story.
 #
