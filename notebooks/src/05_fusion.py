@@ -7,7 +7,7 @@
 # **You will be able to** write joint attention and bottleneck fusion by hand, prove what can pass through them and what cannot, count what
 # they cost, measure whether a model uses one sense for the other, and read an attention map without being fooled by it.
 #
-# **Budget:** 4 minutes of computing on two CPU cores, 2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
+# **Budget:** 4 minutes of computing on two CPU cores, 3 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** `fusion.py`, `transformer.py`, `mavil.py`, `data/factors.py`.
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; bottlenecks: Nagrani et al. 2021 (MBT).
 #
