@@ -84,7 +84,7 @@ def worth_of_a_partner(errors: dict[str, dict[str, float]], bars: dict[str, dict
         lines = bars[group]
         for place, error in enumerate(found.values()):
             ax.bar(place, error, width=0.6, color=COLOURS[place % len(COLOURS)])
-            ax.text(place, error / 2, f"{error:.2f}", ha="center", va="center", fontsize=9, color="white")
+            ax.text(place, error / 5, f"{error:.2f}", ha="center", va="center", fontsize=9, color="white")
         for style, (answer, error) in zip(("--", ":", "-."), lines.items(), strict=False):
             ax.axhline(error, color=ORANGE, linestyle=style, linewidth=1.5, label=answer)
         ax.set_xticks(range(len(found)), list(found), fontsize=8)
