@@ -148,8 +148,9 @@ check("attention_map")
 fusion_pictures.attention_table(maps["fusion.0"].mean(dim=(0, 1)), 65)  # the mean over clips and heads
 
 # %% [markdown]
-# Even would be 50 %. Stripes from top to bottom are tokens that everybody listens to; stripes from left to right, tokens that ask all
-# alike. What this is worth comes later; first, what it makes possible. Which pairs are the two quarters where the senses meet?
+# Even would be 50 %. Look for slanted lines, tokens that ask their own place at other times, and for stripes from left to right, picture
+# tokens that listen more than others do. What this is worth comes later; first, what it makes possible. Which pairs are the two quarters
+# where the senses meet?
 
 # %% [markdown]
 # EXERCISE cross_modal_mask
@@ -471,9 +472,7 @@ curves = {
 }
 curves["mean patch"] = (places, torch.ones(len(places)))
 fell = all(curves[f"{title}, its own"][1][-1] < 0.995 < curves[f"{title}, its own"][1][0] for title in after)
-sentence = (
-    f"Errors over {steps} steps, over the mean patch's; with its own partner both fall from above it to below: {'yes' if fell else 'no'}."
-)
+sentence = f"Errors over {steps} steps as shares of the mean patch's; with its own partner both fall below it: {'yes' if fell else 'no'}."
 replace(diagrams.lines(curves, "step", "error / the mean patch's"), sentence=sentence)
 
 # %% [markdown]
@@ -492,11 +491,12 @@ spectrograms = {
     "imagined from a stranger's picture": from_strange.spectrogram.reconstruction,
     "the mean of all sounds": audio.to_log_mel(practised.audio.mean(dim=0, keepdim=True), config.audio)[0],
 }
+
+# %%
 swing = {title: float(values[:254].mean(dim=1).std()) for title, values in spectrograms.items()}  # of the loudness over time
 still = [title for title in swing if swing[title] < 0.2 * swing["the sound that was hidden"]]
-replace(
-    figures.spectrogram_panels(spectrograms, 2.56), sentence=f"Four spectrograms. Hardly louder or softer over time: {'; '.join(still)}."
-)
+sentence = f"Four spectrograms. Hardly louder or softer over time: {'; '.join(still)}."
+replace(figures.spectrogram_panels(spectrograms, 2.56), sentence=sentence)
 
 # %%
 waves = audio.to_waveform(torch.stack(list(spectrograms.values())), samples=40_960, heard=batch.heard[:4])
