@@ -43,7 +43,8 @@ batch = collate([held_out.sample(clip, None) for clip in range(128)])
 inputs = to_inputs(batch, config)
 one = 4
 smooth = render_video(held_out.factors[one : one + 1], torch.arange(32) * 0.08, 80, 80)[0]
-video_player(smooth, 12.5, batch.waveform[one], f"Clip {one}")
+loud = 0.3 * batch.waveform[one] / batch.waveform[one].abs().max()
+video_player(smooth, 12.5, loud, f"Clip {one}, made louder")
 
 # %% [markdown]
 # Two encoders make two lists of tokens. **Guess:** another picture with the same sound: which of the sound's tokens change?
@@ -500,7 +501,7 @@ replace(figures.spectrogram_panels(spectrograms, 2.56), sentence=sentence)
 
 # %%
 waves = audio.to_waveform(torch.stack(list(spectrograms.values())), samples=40_960, heard=batch.heard[:4])
-player(batch.waveform[one], "The sound that was hidden")
+player(loud, "The sound that was hidden, made louder")
 
 # %% tags=["nbval-ignore-output"]
 # not compared: which frequency of a hiss is strongest differs from machine to machine
