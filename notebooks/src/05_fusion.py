@@ -41,6 +41,8 @@ config, no_change = model.config, AugmentConfig(roll=False, magnitude=False, cro
 held_out = World(128, 2, config, no_change, quiet=True)
 batch = collate([held_out.sample(clip, None) for clip in range(128)])
 inputs = to_inputs(batch, config)
+
+# %%
 one = 4
 smooth = render_video(held_out.factors[one : one + 1], torch.arange(32) * 0.08, 80, 80)[0]
 loud = 0.3 * batch.waveform[one] / batch.waveform[one].abs().max()
