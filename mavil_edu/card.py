@@ -35,8 +35,17 @@ STUDENT = (
     "Pre-trained with [mavil_edu] on unlabelled clips, stage 2: from masked sound and pictures it predicts a frozen teacher's "
     "tokens of the complete clip, with contrast between and within the two. It cannot draw pictures."
 )
+FINETUNED = (
+    "Fine-tuned with [mavil_edu] on labelled clips: `model.classify` scores {classes} classes from {read}; `model.config.class_names` "
+    "names them. The licence of the weights that it began from holds."
+)
+READ = {"both": "sound and pictures", "audio": "sound alone", "video": "pictures alone"}
 THEIRS = "Weights without decoders, for use in [mavil_edu]. Where they were read from another project's file, its licence holds."
 LOOKS = {"audio": "hidden patches of the sound", "video": "hidden patches of the pictures"}
+METRICS = {
+    "accuracy": ("accuracy", "majority"),
+    "map": ("mean average precision", "map"),
+}  # of fine-tuning, and the answers without learning
 WAYS = {"audio_to_video": "the picture of a sound", "video_to_audio": "the sound of a picture"}
 
 
@@ -66,6 +75,10 @@ def _data(run: Path) -> str:
 def _numbers(summary: dict[str, Any]) -> list[str]:
     """The rows of the table: each number beside its trivial answer."""
     rows = []
+    for metric, (label, answer) in METRICS.items():
+        if metric in (summary.get("test") or {}):
+            ours, without = 100 * summary["test"][metric], 100 * summary["trivial"][answer]
+            rows.append(f"| {summary['column']}, {label} | {ours:.1f} % | {without:.1f} % |")
     for side, label in LOOKS.items():
         if part := summary.get(side):
             rows.append(f"| {label}, masked MSE | {part['masked_mse']:.3f} | {part['best_trivial_mse']:.3f} |")
@@ -97,7 +110,8 @@ def run_text(run: Path) -> str:
         where = "held-out clips" if summary.get("held_out", True) else "**clips that it was trained on**"
         lines += ["", f"## On {clips.get('held_out', '')} {where}".replace("  ", " "), ""]
         lines += ["| | this model | the best answer without learning |", "| --- | --- | --- |", *rows, ""]
-        lines.append(f"Errors are in the space of the training target ({summary.get('target', 'normalised')}).")
+        if "test" not in summary:
+            lines.append(f"Errors are in the space of the training target ({summary.get('target', 'normalised')}).")
     return "\n".join(lines) + "\n"
 
 
@@ -106,10 +120,11 @@ def model_card(config: ModelConfig, name: str, run: Path | None = None) -> str:
 
     name: by which `from_pretrained` is to load it. run: the run's folder that its numbers come from; None: the card has none.
     """
+    without = FINETUNED.format(classes=config.classes, read=READ[config.classes_from]) if config.class_names else THEIRS
     text = CARD.format(
         name=name,
         license="mit" if config.decoder else "other",
-        trained=(STUDENT if config.target == "teacher" else OURS) if config.decoder else THEIRS,
+        trained=(STUDENT if config.target == "teacher" else OURS) if config.decoder else without,
         whose=", and not the authors' weights" if config.decoder else "",
         audio=f"{config.audio.frames}, {config.audio.mel_bins}",
         video=f"{config.video.frames}, {config.video.height}, {config.video.width}",

@@ -11,9 +11,10 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, course, datasets, embedding, masking, probing, retrieval, shards, training
+from mavil_edu.commands import benchmark, clips, course, datasets, embedding, finetuning, masking, probing, retrieval, shards, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
+from mavil_edu.recipe import RECIPES, FinetuneConfig
 
 DESCRIPTION = "Learn, teach and reproduce self-supervised audio-visual learning (MAViL). Begin with: mavil-edu demo"
 
@@ -33,6 +34,11 @@ def _config_for(arguments: Sequence[str]) -> Config:
 
         return teachers_config(teacher)
     return PRESETS.get(preset, training.tiny)()
+
+
+def _recipe_for(arguments: Sequence[str]) -> FinetuneConfig:
+    """The recipe that the arguments of `finetune` name: its numbers are the others' defaults."""
+    return RECIPES.get(_value_of("--recipe", arguments) or "small", FinetuneConfig)()
 
 
 def _deferred(command: Callable) -> Callable:
@@ -59,6 +65,7 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "probe": _deferred(probing.probe),
         "retrieve": _deferred(retrieval.retrieve),
         "embed": _deferred(embedding.embed),
+        "finetune": partial(_deferred(finetuning.finetune), config=_recipe_for(arguments)),
         "shards": _deferred(shards.shards),
         "benchmark": _deferred(benchmark.benchmark),
         "check": _deferred(course.check),

@@ -15,6 +15,7 @@ VideoMasking = Literal["random", "tube", "frame", "block"]
 FusionKind = Literal["joint", "bottleneck", "none"]
 RatioSchedule = Literal["linear", "cosine"]
 Target = Literal["normalised", "raw", "teacher"]
+ClassesFrom = Literal["both", "audio", "video"]
 
 SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 
@@ -141,7 +142,10 @@ class ModelConfig:
     target: Target = "normalised"  # to predict: patches, each with mean 0 and variance 1, or raw [R, A]; or a teacher's tokens [P]
     target_width: int | None = None  # of a teacher's tokens, its encoder's; None for patches
     predict_statistics: bool = False  # also predict each hidden patch's mean and std, so that pictures need not borrow them [O]
-    classes: int | None = None  # labels that a head on both modalities' fused tokens tells apart, as in fine-tuning [C]; None: no head
+    classes: int | None = None  # labels that a head tells apart, as in fine-tuning [C]; None: no head
+    classes_from: ClassesFrom = "both"  # what that head reads: both modalities' fused tokens, or one encoder's alone [C]
+    class_names: tuple[str, ...] = ()  # of the classes, in the head's order; none where they are not told [O]
+    multi_label: bool = False  # a clip may have several of the classes, so that scores go through a sigmoid, not a softmax [O]
 
     def __post_init__(self):
         _one_of(self.fusion_kind, FusionKind, "fusion_kind")
@@ -158,6 +162,11 @@ class ModelConfig:
             f"target is {self.target!r} and target_width is {self.target_width}: give a width with target='teacher', and with no other.",
         )
         _require(self.classes is None or self.classes > 0, f"classes is {self.classes}; give a number above 0, or None.")
+        _one_of(self.classes_from, ClassesFrom, "classes_from")
+        _require(
+            not self.class_names or len(self.class_names) == self.classes,
+            f"class_names has {len(self.class_names)} names for {self.classes or 0} classes; give one for each.",
+        )
 
     @property
     def fusion(self) -> TransformerConfig:
@@ -320,6 +329,7 @@ def digits() -> Config:
             base.model,
             audio=AudioConfig(seconds=0.64, frames=64, patch_frames=8),
             video=VideoConfig(seconds=0.64, frames=2, height=32, width=32, patch_height=4, patch_width=4),
+            decoder=TransformerConfig(width=64, depth=2, heads=2),  # one block serves each modality as well, but not the fused tokens
         ),
         objective=replace(base.objective, audio_ratio=0.6, video_ratio=0.6, alpha=1.0, second_ratio=0.25),
         train=replace(

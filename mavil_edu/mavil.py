@@ -132,7 +132,8 @@ class MAViL(nn.Module):
             setattr(self, name, config.decoder and Decoder(inputs, width, config.decoder, values))
         self.audio_head = self._head(width)
         self.video_head = self._head(width)
-        self.classifier = config.classes and nn.Sequential(nn.LayerNorm(2 * width, eps=1e-6), nn.Linear(2 * width, config.classes))
+        read = 2 * width if config.classes_from == "both" else width
+        self.classifier = config.classes and nn.Sequential(nn.LayerNorm(read, eps=1e-6), nn.Linear(read, config.classes))
         self.apply(initialise)
 
     def _head(self, width: int) -> nn.Module:
@@ -197,19 +198,33 @@ class MAViL(nn.Module):
             video_projection=v and unit(self._project(v, self.video_head), dim=-1),
         )
 
-    def classify(self, audio: Tensor | None = None, video: Tensor | None = None) -> Tensor:
-        """Scores the classes of complete clips from the mean fused audio token beside the mean fused video token [C].
+    def classify(self, audio: Tensor | None = None, video: Tensor | None = None, masks: Masks | None = None) -> Tensor:
+        """Scores the classes of clips, from what `config.classes_from` names [C].
 
-        audio, video: as `encode` takes them, both. Returns (b, classes), before softmax or sigmoid.
-        Raises ValueError where the model has no classifier, or a modality is left out.
+        "both": the mean fused audio token beside the mean fused video token; "audio", "video": the mean of that encoder's tokens alone,
+        without fusion, and the other input is not read. audio, video: as `encode` takes them. masks: tokens that are hidden, as an
+        augmentation in training; the mask of a modality that is not read may be None.
+        Returns (b, classes), before softmax or sigmoid.
+        Raises ValueError where the model has no classifier, or a modality that it reads is left out.
         """
         if self.config.classes is None:
             raise ValueError("This model has no classifier; it can encode. A fine-tuned one has.")
-        if audio is None or video is None:
-            raise ValueError("The classifier was made for sound and picture together: give both audio and video.")
-        encoded = self.encode(audio, video)
-        pooled, _ = pack([encoded.fused_audio_tokens.mean(dim=1), encoded.fused_video_tokens.mean(dim=1)], "b *")
-        return self.classifier(pooled)
+        return self.classifier(self._pooled(audio, video, masks))
+
+    def _pooled(self, audio: Tensor | None, video: Tensor | None, masks: Masks | None) -> Tensor:
+        """What the classifier reads: (b, 2 d), or (b, d) of one modality."""
+        source, inputs = self.config.classes_from, {"audio": audio, "video": video}
+        needed = ("audio", "video") if source == "both" else (source,)
+        if any(inputs[name] is None for name in needed):
+            what = "sound and picture together" if source == "both" else "sound alone" if source == "audio" else "pictures alone"
+            raise ValueError(f"The classifier was made for {what}: give {'both audio and video' if source == 'both' else source}.")
+        read = {}
+        for name in needed:
+            mask = None if masks is None else getattr(masks, name)
+            read[name] = getattr(self, f"{name}_encoder")(patchify(inputs[name], getattr(self.config, name)), mask)
+        tokens = self.fusion(**read) if source == "both" else read.values()
+        pooled, _ = pack([one.pool() for one in tokens], "b *")
+        return pooled
 
     def _checked(self, masks: Masks | None, rows: int, device: torch.device) -> Masks | None:
         if masks is None:

@@ -38,14 +38,22 @@ class ProbeError(ValueError):
     """A column cannot be asked for with these clips; the message says why."""
 
 
+def has_pictures(batch: Batch) -> bool:
+    """Whether any clip of a batch has a picture."""
+    return bool(batch.seen.any())
+
+
 @torch.no_grad()
 def features(model: MAViL, batch: Batch) -> dict[str, Tensor]:
     """What a model says of complete clips, (b, d) each: "audio" and "video" embeddings, and "fused".
 
     Fused is both modalities' fused patch tokens, the mean of each, one after the other: (b, 2 d). One mean over all of them would
-    weigh the modality with more tokens more.
+    weigh the modality with more tokens more. A batch of sounds without any picture has "audio" alone.
     """
     device = next(model.parameters()).device
+    if not has_pictures(batch):
+        heard = [model.encode(inputs.audio).audio_embedding for _, inputs in input_chunks(batch, model.config, device)]
+        return {"audio": torch.cat(heard).cpu()}
     parts: dict[str, list[Tensor]] = {"audio": [], "video": [], "fused": []}
     for _, inputs in input_chunks(batch, model.config, device):
         encoded = model.encode(inputs.audio, inputs.video)
@@ -61,7 +69,7 @@ def raw_features(batch: Batch, model: ModelConfig) -> dict[str, Tensor]:
 
     "audio" is the log-mel spectrogram's mean over time; "audio, mean and std" has its standard deviation beside it. "video" is a
     thumbnail of 8 × 8 × 3 of the clip's mean frame; "video, mean and std" has that of the standard deviation over time beside it.
-    "fused" is the plain two, one after the other.
+    "fused" is the plain two, one after the other. A batch of sounds without any picture has those of sound alone.
     """
     parts: dict[str, list[Tensor]] = {"audio": [], "audio, mean and std": [], "video": [], "video, mean and std": []}
     for _, inputs in input_chunks(batch, model, torch.device("cpu")):
@@ -73,6 +81,8 @@ def raw_features(batch: Batch, model: ModelConfig) -> dict[str, Tensor]:
             parts[name].append(mean)
             parts[f"{name}, mean and std"].append(torch.cat([mean, std], dim=1))
     found = {name: torch.cat(rows) for name, rows in parts.items()}
+    if not has_pictures(batch):
+        return {name: values for name, values in found.items() if name.startswith("audio")}
     return found | {"fused": torch.cat([found["audio"], found["video"]], dim=1)}
 
 

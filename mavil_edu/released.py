@@ -315,7 +315,7 @@ def export_released(model: MAViL, path: str | Path) -> Exported:
     held, left_out = {}, []
     for name, value in model.state_dict().items():
         key = _renamed(name, PLACES)
-        if key is None:
+        if key is None or (name.startswith("classifier.") and config.classes_from != "both"):  # its head reads both
             left_out.append(name.split(".")[0])
         else:
             held[key] = _to_layout(name, value.detach().cpu(), config).clone(memory_format=torch.contiguous_format)

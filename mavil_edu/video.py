@@ -92,8 +92,9 @@ def normalise(frames: Tensor, config: VideoConfig) -> Tensor:
     Raises ValueError for another type or order.
     """
     _check_frames(frames, "b t h w c")
-    mean, std = frames.new_tensor([config.mean, config.std], dtype=torch.float32)
-    return rearrange((frames / 255 - mean) / std, "b t h w c -> b c t h w").contiguous()
+    mean, std = rearrange(frames.new_tensor([config.mean, config.std], dtype=torch.float32), "two c -> two c 1 1 1")
+    colours = rearrange(frames, "b t h w c -> b c t h w").contiguous()  # while a value is one byte
+    return (colours / 255).sub_(mean).div_(std)
 
 
 def denormalise(video: Tensor, config: VideoConfig) -> Tensor:

@@ -71,9 +71,9 @@ def probe(
 
     Args:
         checkpoint: a run's folder, a model's folder or a name on the Hub; "tiny" comes with the package.
-        data: labelled clips to ask about: a folder whose sub-folders or labels.csv name them, AV-MNIST (its test split), or "world" for
-            generated ones.
-        train_data: labelled clips that probes are fitted on; without it two thirds of DATA (AV-MNIST: its train split).
+        data: labelled clips to ask about: a folder whose sub-folders or labels.csv name them, AV-MNIST, ESC-50 or Speech
+            Commands (the test split; the latter two are asked by their sound alone), or "world" for generated ones.
+        train_data: labelled clips that probes are fitted on; without it the data set's own train split, else two thirds of DATA.
         control: a run trained with --shuffled-pairs, to stand beside.
         column: which labels; by default all.
         method: linear probes, 10 nearest neighbours, or both.
@@ -81,14 +81,14 @@ def probe(
         json: print an object in place of a table.
     """
     from mavil_edu import MAViL
-    from mavil_edu.data.avmnist import is_avmnist
+    from mavil_edu.data.source import has_splits
     from mavil_edu.scorecard import print_table, scorecard
 
     model = MAViL.from_pretrained(checkpoint)
     if data == WORLD and train_data is None:
         asked = _read(_open(WORLD, min(500, clips), ASKED_SEED, model.config), clips)[::2]
         fitted = _read(_open(WORLD, clips, FITTED_SEED, model.config), clips)[::2]
-    elif train_data is None and is_avmnist(Path(data)):
+    elif train_data is None and has_splits(Path(data)):
         fitted, asked = (_read(_open(data, clips, 0, model.config, split), clips)[::2] for split in ("train", "test"))
     else:
         batch, _, labels = _read(_open(data, clips, ASKED_SEED, model.config), clips)

@@ -23,14 +23,16 @@ WORLD_SEED = 8071  # of these clips: no training of this package uses it
 def _open(data: str, model: "MAViL", clips: int, split: str, listed: Path | None, classes: Path | None) -> "Opened":
     """The clips to search, in one window each. Raises DataError where there are none."""
     from mavil_edu.config import AugmentConfig
-    from mavil_edu.data.source import Opened, open_data
+    from mavil_edu.data.source import Opened, check_pictures, open_data
     from mavil_edu.data.world import World
 
     if data == WORLD:
         if clips < 2:
             raise ValueError(f"--clips is {clips}; there is nothing to choose from among fewer than 2.")
         return Opened(World(clips, WORLD_SEED, model.config, AugmentConfig()), f"{WORLD} {WORLD_SEED}")
-    return open_data(Path(data), model.config, AugmentConfig(), split=split, listed=listed, classes=classes)
+    opened = open_data(Path(data), model.config, AugmentConfig(), split=split, listed=listed, classes=classes)
+    check_pictures(opened.clips, data, "Retrieval between sound and picture")
+    return opened
 
 
 def _run_trained_on(checkpoint: str, data: str) -> Path | None:

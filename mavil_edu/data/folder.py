@@ -25,6 +25,8 @@ class FolderClips:
     all. A silent window is drawn again, up to 8 times; then the clip is skipped, with its reason. `TiledClips` sees all of a longer clip.
     """
 
+    modalities: tuple[str, ...] = ("audio", "video")  # that its samples have
+
     def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels: Labels | None = None):
         self.paths, self.model, self.augment = paths, model, augment
         self.labels: Labels = labels or {}
@@ -41,7 +43,8 @@ class FolderClips:
 
     def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
         """A window of clip `index`, augmented where a generator is given; see `mavil_edu.data.batch.Clips`."""
-        return draw_window(lambda position: self._read(index, position), str(self.paths[index]), self.model, self.augment, generator)
+        name, pictures = str(self.paths[index]), "video" in self.modalities
+        return draw_window(lambda position: self._read(index, position), name, self.model, self.augment, generator, pictures)
 
     def window(self, index: int, position: float, generator: Generator | None = None) -> Sample | Skipped:
         """The window of clip `index` at one place, from 0 (the first possible) to 1 (the last); augmented where a generator is given."""
@@ -49,7 +52,7 @@ class FolderClips:
             clip = self._read(index, position)
         except (media.MediaError, OSError) as error:
             return Skipped(str(self.paths[index]), str(error))
-        sample = as_sample(clip, self.model, self.augment, generator)
+        sample = as_sample(clip, self.model, self.augment, generator, "video" in self.modalities)
         return Skipped(str(self.paths[index]), "silent, or without picture, in this window") if sample is None else sample
 
     def seconds(self, index: int) -> float | None:

@@ -25,6 +25,7 @@ class Step(NamedTuple):
     drawn: int  # draws so far, of all ranks: a multiple of the batch, and where a resumed run goes on
     skipped: list[Skipped]  # draws of this rank that gave no sample, and were replaced by other clips
     dropped: int  # clips so far that ended an epoch as an incomplete batch and were left out of it
+    numbers: list[int]  # the clip of each row of the batch: for labels, which a batch does not hold
 
 
 class _Part(NamedTuple):
@@ -32,6 +33,7 @@ class _Part(NamedTuple):
 
     batch: Batch | None
     skipped: list[Skipped]
+    numbers: list[int]
     error: str | None = None  # why training cannot go on
 
 
@@ -61,28 +63,29 @@ class _Draws(Dataset):
             self._order = own(generator) if own else torch.randperm(len(self.clips), generator=generator).tolist()
         return self._order[(place + (further and self.batch + further - 1)) % len(self._order)]
 
-    def _sample(self, draw: int, skipped: list[Skipped]) -> Sample | None:
-        """A draw's sample; where its clip gives none, that of the next clip that does. None where no clip does."""
+    def _sample(self, draw: int, skipped: list[Skipped]) -> tuple[int, Sample] | None:
+        """A draw's clip and sample; where that clip gives none, those of the next clip that does. None where no clip does."""
         generator = generator_for(self.seed, 1, draw)
         for further in range(len(self.clips) + 1):
-            sample = self.clips.sample(self._clip(draw, further), generator)
+            number = self._clip(draw, further)
+            sample = self.clips.sample(number, generator)
             if isinstance(sample, Sample):
-                return sample
+                return number, sample
             skipped.append(sample)
         return None
 
     def __getitem__(self, draws: range) -> _Part:
-        samples, skipped = [], []
+        drawn, skipped = [], []
         for draw in draws:
             try:
-                sample = self._sample(draw, skipped)
+                found = self._sample(draw, skipped)
             except ValueError as error:  # as text: from a worker process an exception would come with its traceback
-                return _Part(None, skipped, str(error))
-            if sample is None:
+                return _Part(None, skipped, [], str(error))
+            if found is None:
                 last = skipped[-1]
-                return _Part(None, skipped, f"No clip gives a window with sound any more. The last one: {last.path}: {last.reason}")
-            samples.append(sample)
-        return _Part(collate(samples), skipped)
+                return _Part(None, skipped, [], f"No clip gives a window with sound any more. The last one: {last.path}: {last.reason}")
+            drawn.append(found)
+        return _Part(collate([sample for _, sample in drawn]), skipped, [number for number, _ in drawn])
 
 
 class _Each(Dataset):
@@ -139,7 +142,13 @@ def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers:
             continue
         drawn += batch
         whole = made[0].batch if len(made) == 1 else Batch(*map(torch.cat, zip(*(some.batch for some in made), strict=True)))
-        yield Step(whole, drawn, [skip for some in made for skip in some.skipped], drawn // draws.used * (len(clips) - draws.used))
+        yield Step(
+            batch=whole,
+            drawn=drawn,
+            skipped=[skip for some in made for skip in some.skipped],
+            dropped=drawn // draws.used * (len(clips) - draws.used),
+            numbers=[number for some in made for number in some.numbers],
+        )
         made = []
 
 

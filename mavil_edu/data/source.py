@@ -10,11 +10,14 @@ from mavil_edu import media
 from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.avmnist import AVMNIST, is_avmnist
 from mavil_edu.data.batch import Clips, Labels
+from mavil_edu.data.esc50 import ESC50, FOLDS, is_esc50
 from mavil_edu.data.folder import FolderClips, TiledClips
 from mavil_edu.data.labels import folder_labels, take
 from mavil_edu.data.listing import Listing, find_clips
 from mavil_edu.data.official import of_split, read_list
 from mavil_edu.data.shards import Shards, is_shards
+from mavil_edu.data.sounds import modalities
+from mavil_edu.data.speech_commands import SpeechCommands, is_speech_commands
 from mavil_edu.inspection import Inspection, inspect_paths
 from mavil_edu.progress import tracked
 
@@ -115,12 +118,14 @@ def open_data(
     listed: Path | None = None,
     classes: Path | None = None,
     min_seconds: float = 1.0,
+    fold: int = FOLDS,
 ) -> Opened:
-    """The clips at a path, whatever it is: AV-MNIST, shards, a folder with the clips of an official list, any folder of clips.
+    """The clips at a path, whatever it is: AV-MNIST, ESC-50, Speech Commands, shards, a list's clips in a folder, any folder of clips.
 
-    split: "train", "val" or "test", where the data set has splits; None: AV-MNIST's train split, all clips of a list. A folder of clips
+    split: "train", "val" or "test", where the data set has splits; None: AV-MNIST's train split, all clips of the others. A folder of clips
     has none, and neither has a list that tells of none: then all clips are given. listed: VGGSound's or AudioSet's CSV file. classes: its
-    class names. min_seconds: least length of a clip's sound and picture together.
+    class names. min_seconds: least length of a clip's sound and picture together. fold: of ESC-50, the one that is tested on. The sounds
+    of ESC-50 and Speech Commands have no pictures: `mavil_edu.data.sounds.modalities` tells.
     Raises DataError or ListError where the path gives no clips.
     """
     _check_there(path)
@@ -132,10 +137,28 @@ def open_data(
     if is_avmnist(path):
         clips = AVMNIST(path, split or "train", model, augment)
         return Opened(clips, clips.fingerprint())
+    if is_esc50(path) or is_speech_commands(path):
+        if is_esc50(path):
+            clips = ESC50.of_split(path, split, model, augment, fold)
+        else:
+            clips = SpeechCommands.of_split(path, split, model, augment)
+        notes = [f"{len(clips.missing)} sounds that the lists name are not in {path}."] if clips.missing else []
+        return Opened(clips, _of_files(clips.paths), missing=list(clips.missing), notes=notes)
     if is_shards(path):
         clips = Shards(path, model, augment)
         return Opened(clips, hashlib.sha256("".join(shard.sha256 for shard in clips.index.shards).encode()).hexdigest()[:16])
     return _open_folder(path, model, augment, min_seconds)
+
+
+def has_splits(path: Path) -> bool:
+    """Whether a path's data set has a train, a val and a test split of its own."""
+    return is_avmnist(path) or is_esc50(path) or is_speech_commands(path)
+
+
+def check_pictures(clips: Clips, path: Path | str, what: str) -> None:
+    """Raises DataError where a data set has sound alone, and `what`, the beginning of a sentence, needs pictures too."""
+    if "video" not in modalities(clips):
+        raise DataError(f"{what} needs clips with sound and picture, and {path} holds sounds alone; use probe, embed or finetune on it.")
 
 
 def _parted(clips: FolderClips | Shards, seed: int) -> tuple[Clips, Clips]:
@@ -179,9 +202,11 @@ def open_run(
         split = "train" if len(listing.splits) > 1 else None
         opened = _open_listed(path, listing, split, model, augment, min_seconds)
     training, more = opened.clips, Opened(opened.clips, "")
+    check_pictures(training, path, "Pre-training")
     if eval_path is not None:
         more = open_data(eval_path, model, augment, split="val", min_seconds=min_seconds)
         evaluation = more.clips
+        check_pictures(evaluation, eval_path, "Evaluating a pre-training")
     elif isinstance(training, AVMNIST):
         evaluation = AVMNIST(path, "val", model, augment)
     else:
@@ -189,7 +214,7 @@ def open_run(
     return Data(
         training,
         _tiled(evaluation),
-        held_out=not _share_clips(training, evaluation),
+        held_out=not share_clips(training, evaluation),
         skipped=opened.skipped + more.skipped,
         fingerprint=_of_files(training.paths) if isinstance(training, FolderClips) else opened.fingerprint,
         missing=opened.missing,
@@ -197,7 +222,8 @@ def open_run(
     )
 
 
-def _share_clips(one: Clips, other: Clips) -> bool:
+def share_clips(one: Clips, other: Clips) -> bool:
+    """Whether two data sets have a clip in common, as far as can be told: files by their paths, shards by their checksums."""
     if isinstance(one, FolderClips) and isinstance(other, FolderClips):
         return bool(set(map(Path.resolve, one.paths)) & set(map(Path.resolve, other.paths)))
     if isinstance(one, Shards) and isinstance(other, Shards):

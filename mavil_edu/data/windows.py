@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator
 
-from mavil_edu import media, video
+from mavil_edu import audio, media, video
 from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.batch import Sample, Skipped, augment_sample
 
@@ -23,11 +23,24 @@ def short_side(model: ModelConfig, augment: AugmentConfig) -> int:
     return math.ceil(max(model.video.height, model.video.width) / math.sqrt(augment.crop[0]))
 
 
-def as_sample(clip: media.Clip, model: ModelConfig, augment: AugmentConfig, generator: Generator | None) -> Sample | None:
-    """A window that was read as a sample, augmented where a generator is given; None where it is silent or without picture."""
+def as_sample(
+    clip: media.Clip, model: ModelConfig, augment: AugmentConfig, generator: Generator | None, pictures: bool = True
+) -> Sample | None:
+    """A window that was read as a sample, augmented where a generator is given; None where it is silent or without picture.
+
+    pictures: False for sounds alone: the frames are then black, and `seen` is False throughout.
+    """
     start, stop = clip.heard
-    if stop <= start or media.is_silent(clip.waveform[start:stop]) or not bool(clip.seen.any()):
+    if stop <= start or media.is_silent(clip.waveform[start:stop]) or (pictures and not bool(clip.seen.any())):
         return None
+    if not pictures:
+        size = model.video
+        frames, seen = torch.zeros(size.frames, size.height, size.width, 3, dtype=torch.uint8), torch.zeros(size.frames, dtype=torch.bool)
+        sample = Sample(clip.waveform, torch.tensor(clip.heard), frames, seen)
+        if generator is not None:
+            waveform = audio.augment_waveform(sample.waveform[None], sample.heard[None], augment, generator)[0]
+            sample = sample._replace(waveform=waveform)
+        return sample
     sample = Sample(clip.waveform, torch.tensor(clip.heard), clip.frames, clip.seen)
     if generator is None:
         return sample._replace(frames=video.fit(clip.frames, model.video))
@@ -35,12 +48,17 @@ def as_sample(clip: media.Clip, model: ModelConfig, augment: AugmentConfig, gene
 
 
 def draw_window(
-    read: Callable[[float], media.Clip], name: str, model: ModelConfig, augment: AugmentConfig, generator: Generator | None
+    read: Callable[[float], media.Clip],
+    name: str,
+    model: ModelConfig,
+    augment: AugmentConfig,
+    generator: Generator | None,
+    pictures: bool = True,
 ) -> Sample | Skipped:
     """A clip's window as `mavil_edu.data.batch.Clips.sample` gives it; a silent one is drawn again, up to 8 times.
 
     read: gives the window at a position in [0, 1]; what it raises as MediaError or OSError costs this clip only. name: of the clip,
-    for the report.
+    for the report. pictures: as `as_sample` takes it.
     """
     for attempt in range(TRIES):
         if generator is not None:
@@ -51,8 +69,8 @@ def draw_window(
             clip = read(position)
         except (media.MediaError, OSError) as error:
             return Skipped(name, str(error))
-        if (sample := as_sample(clip, model, augment, generator)) is not None:
+        if (sample := as_sample(clip, model, augment, generator, pictures)) is not None:
             return sample
         if has_one_window(clip, model):
             break
-    return Skipped(name, "silent, or without picture, in every window tried")
+    return Skipped(name, f"silent{', or without picture,' if pictures else ''} in every window tried")
