@@ -11,7 +11,7 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, course, datasets, embedding, masking, probing, retrieval, shards, training
+from mavil_edu.commands import benchmark, clips, course, datasets, embedding, localising, masking, probing, retrieval, shards, training
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -58,6 +58,7 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "masks": _deferred(masking.masks),
         "probe": _deferred(probing.probe),
         "retrieve": _deferred(retrieval.retrieve),
+        "localise": _deferred(localising.localise),
         "embed": _deferred(embedding.embed),
         "shards": _deferred(shards.shards),
         "benchmark": _deferred(benchmark.benchmark),
