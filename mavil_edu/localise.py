@@ -111,8 +111,11 @@ def heat_maps(
 
 
 def over_frames(heat: Tensor, frames: int, height: int, width: int) -> Tensor:
-    """A heat map (b, t, h, w) for each pixel of each frame: (b, frames, height, width), linear in space, a time patch's frames alike."""
-    wide = interpolate(heat.float(), (height, width), mode="bilinear", align_corners=False)
+    """A heat map (b, t, h, w) for each pixel of each frame: (b, frames, height, width).
+
+    Bicubic in space, so that a peak may lie between the tokens' middles; a time patch's frames are alike [O].
+    """
+    wide = interpolate(heat.float(), (height, width), mode="bicubic", align_corners=False)
     times = (torch.arange(frames) * heat.shape[1] // frames).clamp(max=heat.shape[1] - 1)
     return wide[:, times]
 

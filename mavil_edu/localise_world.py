@@ -35,7 +35,7 @@ def _maps(model: MAViL, batch: Batch, shift: int = 0, **options) -> Tensor:
 def score_world(
     model: MAViL,
     clips: int = 300,
-    seed: int = 8072,
+    seed: int = 8100,
     difficulty: DifficultyName = "default",
     method: Method = "views",
     **options,
