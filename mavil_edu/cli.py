@@ -11,7 +11,20 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, course, datasets, embedding, localising, masking, probing, retrieval, shards, training
+from mavil_edu.commands import (
+    benchmark,
+    clips,
+    course,
+    datasets,
+    embedding,
+    inpainting,
+    localising,
+    masking,
+    probing,
+    retrieval,
+    shards,
+    training,
+)
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 
@@ -59,6 +72,7 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "probe": _deferred(probing.probe),
         "retrieve": _deferred(retrieval.retrieve),
         "localise": _deferred(localising.localise),
+        "inpaint": _deferred(inpainting.inpaint),
         "embed": _deferred(embedding.embed),
         "shards": _deferred(shards.shards),
         "benchmark": _deferred(benchmark.benchmark),
