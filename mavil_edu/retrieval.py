@@ -267,3 +267,9 @@ def top_matches(queries: Tensor, gallery: Tensor, top: int) -> Matches:
         found.append(keys.topk(min(top, len(y)), dim=1).values)
     keys = torch.cat(found) if found else torch.zeros(0, min(top, len(y)), dtype=torch.long)
     return Matches(len(y) - 1 - keys % len(y), (keys // len(y)).double() / 10**DECIMALS)
+
+
+def rank_of(query: Tensor, gallery: Tensor, own: int) -> float:
+    """The rank of row `own` of a gallery for a query (e,), 1 being best; equals share the mean of the places they fill."""
+    similarity = similarities(query[None], gallery)[0]
+    return float((similarity > similarity[own]).sum() + ((similarity == similarity[own]).sum() + 1) / 2)
