@@ -29,7 +29,7 @@ METHODS: dict[Method, str] = {
 VIEWS, SHOWN = 256, 4  # random views of a clip, and the tokens that each shows [O: chosen on another seed than docs/transfer.md reports]
 ROWS = 8192  # views that are encoded at once
 SUCCESS = 0.5  # a clip's cIoU from which it counts as found, as is usual
-THRESHOLDS = torch.linspace(0, 1, 21)  # of the success curve
+THRESHOLDS = torch.linspace(0, 1, 21, dtype=torch.float64)  # of the success curve
 
 
 def draw_views(config: VideoConfig, views: int = VIEWS, shown: int = SHOWN, generator: torch.Generator | None = None) -> Tensor:
@@ -165,16 +165,15 @@ def localised(maps: Tensor, truth: Tensor, share: float) -> Localised:
     an object in them are left out. With one known object, cIoU is the intersection over the union. Raises ValueError for other shapes.
     """
     if maps.shape != truth.shape or maps.ndim != 4 or not 0 < share <= 1:
-        raise ValueError(
-            f"Maps {tuple(maps.shape)} and truth {tuple(truth.shape)} must be of one shape (b, frames, h, w), share in (0, 1]."
-        )
+        shapes = f"maps {tuple(maps.shape)} and truth {tuple(truth.shape)}"
+        raise ValueError(f"Give {shapes} in one shape (b, frames, height, width), and a share ({share}) in (0, 1].")
     heat, on = (rearrange(x, "b t h w -> b t (h w)") for x in (maps.double(), truth))
     hottest = heat == heat.amax(dim=-1, keepdim=True)
-    pointing = (hottest & on).sum(dim=-1) / hottest.sum(dim=-1)
+    pointing = (hottest & on).sum(dim=-1).double() / hottest.sum(dim=-1)
     count = max(1, round(share * heat.shape[-1]))
     limit = heat.topk(count, dim=-1).values[..., -1:]
     above, level = heat > limit, heat == limit
-    room = (count - above.sum(dim=-1)) / level.sum(dim=-1)  # the share of the equals that fit
+    room = (count - above.sum(dim=-1)).double() / level.sum(dim=-1)  # the share of the equals that fit
     inside = (above & on).sum(dim=-1) + room * (level & on).sum(dim=-1)
     ciou = inside / (count + on.sum(dim=-1) - inside)
     there = on.any(dim=-1)
@@ -195,7 +194,7 @@ def summary_of(scores: Localised) -> dict:
         "pointing": mean_and_interval(scores.pointing),
         "ciou": mean_and_interval(scores.ciou),
         "success": mean_and_interval((scores.ciou >= SUCCESS).double()),
-        "auc": float(torch.trapezoid(success, THRESHOLDS.double())),
+        "auc": float(torch.trapezoid(success, THRESHOLDS)),
     }
 
 
