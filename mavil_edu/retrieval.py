@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 RECALLS = (1, 5, 10)
 DECIMALS = 6  # similarities that differ by less are equal: that much is rounding, and must not rank a collapsed model's clips
+HALF = 0.5 * 10**-DECIMALS
 ENTRIES = 2**23  # similarities that are held at once: 64 MiB, so that 100,000 clips need no 100,000 × 100,000 matrix
 WAYS = {"audio_to_video": "sound to picture", "video_to_audio": "picture to sound"}
 
@@ -47,7 +48,7 @@ class Rivals(NamedTuple):
 
     def recall_at(self, k: int) -> float:
         """The share of queries whose own is among their k most similar; equals share the places they fill."""
-        return float(((k - self.above).clamp(min=0) / self.level).clamp(max=1).mean())
+        return float(((k - self.above).clamp(min=0).double() / self.level).clamp(max=1).mean())
 
     def ranks(self) -> Tensor:
         """(n,) The rank of each query's own one, 1 being best; equals share the mean of the places they fill."""
@@ -89,17 +90,19 @@ def rivals(audio: Tensor, video: Tensor) -> dict[str, Rivals]:
     x, y = _paired(audio, video)
     n = len(x)
     own = einsum(x, y, "n e, n e -> n").round(decimals=DECIMALS)
+    low, high = own - HALF, own + HALF  # what rounds to the same lies between them: cheaper than to round all
+    rows_above, rows_level = [], []
     columns = Rivals(torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long))
-    found = []
     for rows in _chunks(n, n):
-        similarity = _cosines(x[rows], y)
+        cosine = einsum(x[rows], y, "i e, j e -> i j")
         places = torch.arange(rows.start, rows.stop)
-        similarity[torch.arange(len(places)), places] = own[rows]  # however a product of another shape was rounded
-        mine = own[rows, None]
-        found.append(Rivals((similarity > mine).sum(dim=1), (similarity == mine).sum(dim=1)))
-        columns.above.add_((similarity > own).sum(dim=0))
-        columns.level.add_((similarity == own).sum(dim=0))
-    return dict(zip(WAYS, (Rivals(*map(torch.cat, zip(*found, strict=True))), columns), strict=True))
+        cosine[torch.arange(len(places)), places] = own[rows]  # however a product of another shape was rounded
+        rows_above.append((cosine > high[rows, None]).sum(dim=1))
+        rows_level.append((cosine >= low[rows, None]).sum(dim=1) - rows_above[-1])
+        above = (cosine > high).sum(dim=0)
+        columns.above.add_(above)
+        columns.level.add_((cosine >= low).sum(dim=0) - above)
+    return dict(zip(WAYS, (Rivals(torch.cat(rows_above), torch.cat(rows_level)), columns), strict=True))
 
 
 def _paired(audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
