@@ -91,18 +91,17 @@ def rivals(audio: Tensor, video: Tensor) -> dict[str, Rivals]:
     n = len(x)
     own = einsum(x, y, "n e, n e -> n").round(decimals=DECIMALS)
     low, high = own - HALF, own + HALF  # what rounds to the same lies between them: cheaper than to round all
-    rows_above, rows_level = [], []
-    columns = Rivals(torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long))
-    for rows in _chunks(n, n):
+    mine, theirs = (Rivals(*torch.zeros(2, n, dtype=torch.long)) for _ in WAYS)  # written in place: small results between large ones
+    for rows in _chunks(n, n):  # … would keep the allocator from using freed memory again
         cosine = einsum(x[rows], y, "i e, j e -> i j")
         places = torch.arange(rows.start, rows.stop)
         cosine[torch.arange(len(places)), places] = own[rows]  # however a product of another shape was rounded
-        rows_above.append((cosine > high[rows, None]).sum(dim=1))
-        rows_level.append((cosine >= low[rows, None]).sum(dim=1) - rows_above[-1])
+        mine.above[rows] = (cosine > high[rows, None]).sum(dim=1)
+        mine.level[rows] = (cosine >= low[rows, None]).sum(dim=1) - mine.above[rows]
         above = (cosine > high).sum(dim=0)
-        columns.above.add_(above)
-        columns.level.add_((cosine >= low).sum(dim=0) - above)
-    return dict(zip(WAYS, (Rivals(torch.cat(rows_above), torch.cat(rows_level)), columns), strict=True))
+        theirs.above.add_(above)
+        theirs.level.add_((cosine >= low).sum(dim=0) - above)
+    return dict(zip(WAYS, (mine, theirs), strict=True))
 
 
 def _paired(audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,22 +178,23 @@ def _mean(scores: list[Ranked]) -> dict[str, float]:
 
 def _class_scores(x: Tensor, y: Tensor, member: Tensor, queries: Tensor) -> dict[str, float]:
     """The means over the queries; a query's own clip is taken out of what it searches. member: (n, classes) of 0 and 1."""
-    scores = []
+    total = dict.fromkeys((*(f"precision_at_{k}" for k in RECALLS), "map"), 0.0)
     for rows in _chunks(len(queries), len(y)):
         places = queries[rows]
         others = places[:, None] != torch.arange(len(y))
         shared = einsum(member[places], member, "i c, j c -> i j") > 0
-        scores.append(ranked(*(m[others].view(len(places), -1) for m in (_cosines(x[places], y), shared))))
-    return _mean(scores)
+        found = _mean([ranked(*(m[others].view(len(places), -1) for m in (_cosines(x[places], y), shared)))])
+        total = {name: total[name] + value * len(places) / len(queries) for name, value in found.items()}
+    return total
 
 
 def _class_chance(member: Tensor, queries: Tensor) -> dict[str, float]:
     """What a random order of the others gives: it depends only on how many of them share the query's class."""
-    relevant = []
+    relevant = torch.zeros(len(queries), dtype=torch.long)
     for rows in _chunks(len(queries), len(member)):
         shared = einsum(member[queries[rows]], member, "i c, j c -> i j") > 0
-        relevant.append(shared.sum(dim=1) - 1)  # all but itself
-    counts, times = torch.cat(relevant).unique(return_counts=True)
+        relevant[rows] = shared.sum(dim=1) - 1  # all but itself
+    counts, times = relevant.unique(return_counts=True)
     others, found = len(member) - 1, dict.fromkeys((*(f"precision_at_{k}" for k in RECALLS), "map"), 0.0)
     for count, weight in zip(counts.tolist(), (times / times.sum()).tolist(), strict=True):
         level = ranked(torch.zeros(1, others, dtype=torch.float64), (torch.arange(others) < count)[None])
@@ -204,8 +204,10 @@ def _class_chance(member: Tensor, queries: Tensor) -> dict[str, float]:
 
 def _queries(member: Tensor) -> Tensor:
     """The clips that share a class with another one."""
-    shares = [(einsum(member[rows], member, "i c, j c -> i j") > 0).sum(dim=1) for rows in _chunks(len(member), len(member))]
-    return (torch.cat(shares) > 1).nonzero()[:, 0]
+    shares = torch.zeros(len(member), dtype=torch.long)
+    for rows in _chunks(len(member), len(member)):
+        shares[rows] = (einsum(member[rows], member, "i c, j c -> i j") > 0).sum(dim=1)
+    return (shares > 1).nonzero()[:, 0]
 
 
 def by_class(audio: Tensor, video: Tensor, values: Sequence) -> dict:
@@ -264,12 +266,11 @@ def top_matches(queries: Tensor, gallery: Tensor, top: int) -> Matches:
         raise ValueError(f"The closest {top} cannot be listed; ask for one or more.")
     x, y = _directions(queries), _directions(gallery)
     later = torch.arange(len(y) - 1, -1, -1)  # of equals, the first is the largest key
-    found = []
+    found = torch.zeros(len(x), min(top, len(y)), dtype=torch.long)
     for rows in _chunks(len(x), len(y)):
         keys = (_cosines(x[rows], y) * 10**DECIMALS).round().long() * len(y) + later  # whole numbers, all different
-        found.append(keys.topk(min(top, len(y)), dim=1).values)
-    keys = torch.cat(found) if found else torch.zeros(0, min(top, len(y)), dtype=torch.long)
-    return Matches(len(y) - 1 - keys % len(y), (keys // len(y)).double() / 10**DECIMALS)
+        found[rows] = keys.topk(found.shape[1], dim=1).values
+    return Matches(len(y) - 1 - found % len(y), (found // len(y)).double() / 10**DECIMALS)
 
 
 def rank_of(query: Tensor, gallery: Tensor, own: int) -> float:
