@@ -163,7 +163,7 @@ def test_a_step_with_a_modality_hidden_wholly_trains_its_decoder_and_keeps_the_s
     fabric, model = make_fabric(config), MAViL(config)
     before = model.audio_decoder.predict.weight.clone(), model.video_decoder.predict.weight.clone()
     optimiser = make_optimiser(model, config.train)
-    data = Step(Batch(*(field[:8] for field in batch)), drawn=8, skipped=[], dropped=0)
+    data = Step(Batch(*(field[:8] for field in batch)), drawn=8, skipped=[], dropped=0, numbers=list(range(8)))
     view, inputs = first_view_at(0, config, 0), to_inputs(data.batch, config.model)
     masks = draw_masks(8, config.model, view, generator_for(0, 2, 0, 0))
     assert masks.audio.all() != masks.video.all(), "one of them wholly hidden"
