@@ -11,7 +11,21 @@ from inspect import getdoc
 import tyro
 
 from mavil_edu import __version__
-from mavil_edu.commands import benchmark, clips, course, datasets, embedding, finetuning, masking, probing, retrieval, shards, training
+from mavil_edu.commands import (
+    benchmark,
+    clips,
+    course,
+    datasets,
+    embedding,
+    finetuning,
+    inpainting,
+    localising,
+    masking,
+    probing,
+    retrieval,
+    shards,
+    training,
+)
 from mavil_edu.commands.common import say
 from mavil_edu.config import PRESETS, Config
 from mavil_edu.recipe import RECIPES, FinetuneConfig
@@ -64,6 +78,8 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "masks": _deferred(masking.masks),
         "probe": _deferred(probing.probe),
         "retrieve": _deferred(retrieval.retrieve),
+        "localise": _deferred(localising.localise),
+        "inpaint": _deferred(inpainting.inpaint),
         "embed": _deferred(embedding.embed),
         "finetune": partial(_deferred(finetuning.finetune), config=_recipe_for(arguments)),
         "shards": _deferred(shards.shards),

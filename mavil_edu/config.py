@@ -184,6 +184,7 @@ class ObjectiveConfig:
     video_masking: VideoMasking = "random"  # single patches, tubes through time, whole time patches, or blocks [R; others: O]
     ratio_start: float | None = None  # share that both modalities hide at the first step; None: their final ratios throughout [O]
     ratio_schedule: RatioSchedule = "linear"  # how the ratios go from ratio_start to audio_ratio and video_ratio at the last step [O]
+    whole_hidden: float = 0.0  # share of the steps at which one modality, either as often, is wholly hidden in the first view [O]
     reconstruction: float = 1.0  # weight of masked reconstruction; 0 leaves contrast alone, for comparison [O]
     alpha: float = 0.1  # weight of inter-modal InfoNCE [R]
     beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
@@ -197,7 +198,7 @@ class ObjectiveConfig:
     score_padding: bool = True  # count wholly padded patches in the reconstruction loss, as the paper does
 
     def __post_init__(self):
-        for name in ("audio_ratio", "video_ratio"):
+        for name in ("audio_ratio", "video_ratio", "whole_hidden"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         for name in ("ratio_start", "second_ratio"):
             value = getattr(self, name)

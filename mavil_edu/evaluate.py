@@ -9,9 +9,10 @@ from einops import einsum
 from torch import Tensor
 
 from mavil_edu.config import ModelConfig, ObjectiveConfig
-from mavil_edu.data.batch import Batch, Inputs, to_inputs
+from mavil_edu.data.batch import Batch, Clips, Inputs, Sample, Skipped, collate, to_inputs
 from mavil_edu.losses import token_answers, trivial_answers
 from mavil_edu.mavil import Losses, Masks, MAViL, Targets, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.progress import tracked
 from mavil_edu.retrieval import retrieval
 
 CHUNK = 64  # clips that are evaluated at once
@@ -148,3 +149,34 @@ def embed(model: MAViL, batch: Batch) -> tuple[Tensor, Tensor]:
     device = next(model.parameters()).device
     encoded = [model.encode(inputs.audio, inputs.video) for _, inputs in input_chunks(batch, model.config, device)]
     return torch.cat([e.audio_projection for e in encoded]), torch.cat([e.video_projection for e in encoded])
+
+
+class EmbeddedClips(NamedTuple):
+    """The projections of a data set's clips, and which clips they are."""
+
+    audio: Tensor  # (n, e), of length 1, on the CPU
+    video: Tensor  # (n, e)
+    numbers: list[int]  # of the clips, one a row
+    skipped: list[Skipped]
+
+
+def embed_clips(model: MAViL, clips: Clips) -> EmbeddedClips:
+    """The projections of every clip's middle window; only 64 clips are held at once, so that there may be any number of them.
+
+    Raises ValueError where no clip gives a sample.
+    """
+    audio, video, numbers, skipped = [], [], [], []
+    starts = range(0, len(clips), CHUNK)
+    for start in tracked(starts, f"embedding clips, by {CHUNK}", len(starts)) if len(starts) > 4 else starts:
+        drawn = {i: clips.sample(i, None) for i in range(start, min(start + CHUNK, len(clips)))}
+        kept = {i: sample for i, sample in drawn.items() if isinstance(sample, Sample)}
+        skipped += [sample for sample in drawn.values() if isinstance(sample, Skipped)]
+        if kept:
+            sounds, pictures = embed(model, collate(list(kept.values())))
+            audio.append(sounds.cpu())
+            video.append(pictures.cpu())
+            numbers += kept
+    if not numbers:
+        why = f" The first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        raise ValueError(f"None of {len(clips)} clips gives a window with sound and picture.{why}")
+    return EmbeddedClips(torch.cat(audio), torch.cat(video), numbers, skipped)

@@ -30,7 +30,7 @@ WATCH_SIZE = 128  # pixels of a video's shorter side: small frames are enlarged,
 WATCH_RATE = 25  # frames a second of a written video
 
 
-def _watchable(frames: Tensor, seconds: float) -> Tensor:
+def watchable(frames: Tensor, seconds: float) -> Tensor:
     """Frames (t, h, w, 3), repeated in time to 25 a second and enlarged by whole numbers."""
     times = (torch.arange(round(seconds * WATCH_RATE)) + 0.5) / WATCH_RATE
     shown = frames[(times / seconds * len(frames)).long().clamp(max=len(frames) - 1)]
@@ -82,7 +82,7 @@ def write_example(model: MAViL, batch: Batch, masks: Masks, title: str, name: st
     for kind in ("original", "masked", "completed"):
         file = out / "video" / f"{name}-{kind}.mp4"
         file.parent.mkdir(parents=True, exist_ok=True)
-        frames = _watchable(getattr(result.frames, kind), model.config.video.seconds)
+        frames = watchable(getattr(result.frames, kind), model.config.video.seconds)
         media.write_mp4(file, frames, WATCH_RATE, _middle(sounds[kind], model.config.video.seconds))
         entry["video"].append({"file": str(file.relative_to(out)), "caption": f"{TITLES[kind]}, with its sound"})
     return entry

@@ -107,7 +107,9 @@ def terms_left_out(model: ModelConfig, objective: ObjectiveConfig) -> list[str]:
 
     views = [visible(objective), *([visible(_second(objective))] if objective.beta else [])]
     found = []
-    if objective.alpha and not any(all(view) for view in views[: objective.inter_views]):
+    both = [all(view) for view in views]
+    both[0] = both[0] and objective.whole_hidden < 1
+    if objective.alpha and not any(both[: objective.inter_views]):
         found.append("InfoNCE between modalities is left out: no masked view shows both sound and picture.")
     for name, shown in zip(("sound", "picture"), zip(*views, strict=True), strict=True):
         if objective.beta and not all(shown):

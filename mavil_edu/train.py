@@ -68,6 +68,21 @@ def objective_at(step: int, config: Config) -> ObjectiveConfig:
     return replace(objective, audio_ratio=audio, video_ratio=video)
 
 
+def first_view_at(step: int, config: Config, seed: int) -> ObjectiveConfig:
+    """The objective of a step's first view: at a share `whole_hidden` of the steps, sound or picture is hidden wholly, either as often.
+
+    So the decoder of the hidden modality learns to tell all of it from the other, which partial masks hardly teach. InfoNCE then has no
+    first view of both; a second view is masked as ever. A pure function of step and seed; with `whole_hidden` 0, `objective_at` [O].
+    """
+    objective = objective_at(step, config)
+    if not objective.whole_hidden:
+        return objective
+    chance, which = torch.rand(2, generator=generator_for(seed, 11, step)).tolist()
+    if chance >= objective.whole_hidden:
+        return objective
+    return replace(objective, **{"audio_ratio" if which < 0.5 else "video_ratio": 1.0})
+
+
 def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only: biases, norms, class and mask tokens are left alone, as in MAE."""
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -102,11 +117,11 @@ def _backward(
     rounds = []
     rows = math.ceil(len(data.batch.waveform) / config.train.accumulate)
     batch = data.batch.to(fabric.device)
-    objective = objective_at(step, config)
+    objective, first_view = objective_at(step, config), first_view_at(step, config, seed)
     for start in range(0, len(batch.waveform), rows):
         inputs = to_inputs(type(batch)(*(part[start : start + rows] for part in batch)), config.model)
         generator = generator_for(seed, 2, step, start)
-        masks = draw_masks(len(inputs.audio), config.model, objective, generator)
+        masks = draw_masks(len(inputs.audio), config.model, first_view, generator)
         second = draw_second_masks(len(inputs.audio), config.model, objective, generator)
         output = model(inputs.audio, inputs.video, masks, second)
         scored = scored_patches(masks, inputs, config.objective)
@@ -314,8 +329,8 @@ def train(
 
                 progress.seconds = time.perf_counter() - started
                 row = _row(progress.step, losses, trivial, lr=rate, gradient_norm=float(norm), seconds=round(progress.seconds, 3))
-                if config.objective.ratio_start is not None:
-                    now = objective_at(progress.step, config)
+                if config.objective.ratio_start is not None or config.objective.whole_hidden:
+                    now = first_view_at(progress.step, config, seed)
                     row |= {"audio_ratio": now.audio_ratio, "video_ratio": now.video_ratio}
                 log(row)
                 progress.step += 1

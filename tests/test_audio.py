@@ -203,18 +203,23 @@ def test_the_filter_bank_made_in_inference_mode_serves_gradients_too():
     assert waveform.grad.abs().sum() > 0
 
 
-def test_64_clips_together_are_faster_than_kaldis_function_64_times():
-    waveform = noise(64, TINY.samples)
+def test_64_clips_together_take_less_cpu_time_than_kaldis_function_64_times():
+    waveform, threads = noise(64, TINY.samples), torch.get_num_threads()
 
     def seconds(action):
         times = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             action()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return min(times)
 
-    assert seconds(lambda: audio.log_mel(waveform)) < seconds(lambda: [reference(clip) for clip in waveform])
+    torch.set_num_threads(1)  # threads that wait for each other count as work, and on a busy machine they wait long
+    try:
+        ours, kaldis = seconds(lambda: audio.log_mel(waveform)), seconds(lambda: [reference(clip) for clip in waveform])
+    finally:
+        torch.set_num_threads(threads)
+    assert ours < kaldis
 
 
 # What was heard

@@ -54,7 +54,7 @@ def test_help_answers_in_1_5_seconds_and_names_an_example_for_every_command():
     assert time.perf_counter() - started < 1.5
     assert done.returncode == 0
     commands = ("demo", "inspect", "world", "avmnist", "subset", "pretrain", "reconstruct", "masks", "probe", "retrieve", "embed")
-    for command in (*commands, "finetune", "shards", "benchmark", "check", "progress", "doctor"):
+    for command in (*commands, "localise", "inpaint", "finetune", "shards", "benchmark", "check", "progress", "doctor"):
         assert command in done.stdout
         one = mavil(command, "--help")
         assert one.returncode == 0 and f"Example: mavil-edu {command}" in one.stdout

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,13 @@ import torch
 from made_clips import make_clip, pictures, tone
 
 from mavil_edu import cli
+from mavil_edu import retrieval as module
 from mavil_edu.checkpoint import write_json
-from mavil_edu.retrieval import by_class, classes_of, closest, median_rank, ranked, recall_at, retrieval, similarities
+from mavil_edu.config import AugmentConfig
+from mavil_edu.data.batch import Skipped, evaluation_batch
+from mavil_edu.data.world import World
+from mavil_edu.evaluate import embed, embed_clips
+from mavil_edu.retrieval import by_class, classes_of, closest, median_rank, rank_of, ranked, recall_at, retrieval, similarities, top_matches
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"
 PRECISIONS = ("precision_at_1", "precision_at_5", "precision_at_10")
@@ -207,6 +213,73 @@ def test_the_closest_are_listed_best_first_with_their_cosine():
     assert closest(torch.tensor([1.0, 0.0]), gallery, 3) == [(2, 1.0), (1, pytest.approx(math.sqrt(0.5), abs=1e-6)), (0, 0.0)]
 
 
+# In chunks
+
+
+def collapsed_in_part(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of which many are equal, so that ties lie across the chunks' borders."""
+    audio, video = drawn(n, 6), drawn(n, 6, seed=1)
+    audio[::3], video[::2] = audio[0], audio[0]
+    return audio, video
+
+
+@pytest.mark.parametrize("entries", [1, 100, 1000, 10**6])
+def test_chunks_of_any_size_rank_as_the_whole_matrix_does(monkeypatch, entries):
+    audio, video = collapsed_in_part(83)
+    values = [str(i % 5) for i in range(83)]
+    monkeypatch.setattr(module, "ENTRIES", 10**9)
+    whole, classes, matches = retrieval(audio, video), by_class(audio, video, values), top_matches(audio, video, 7)
+    monkeypatch.setattr(module, "ENTRIES", entries)
+    chunked = by_class(audio, video, values)
+    assert retrieval(audio, video) == whole
+    for way in ("audio_to_video", "video_to_audio"):
+        assert chunked[way] == pytest.approx(classes[way])
+    assert all(map(torch.equal, top_matches(audio, video, 7), matches))
+    similarity = similarities(audio, video)
+    for way, matrix in (("audio_to_video", similarity), ("video_to_audio", similarity.T)):
+        assert whole[way]["median_rank"] == median_rank(matrix)
+        assert [whole[way][f"r{k}"] for k in (1, 5, 10)] == pytest.approx([recall_at(matrix, k) for k in (1, 5, 10)])
+
+
+def test_the_closest_by_chunks_are_those_of_a_stable_sort_of_the_whole_matrix():
+    audio, video = collapsed_in_part(60)
+    similarity = similarities(audio, video)
+    order = similarity.argsort(dim=1, descending=True, stable=True)[:, :9]
+    found = top_matches(audio, video, 9)
+    assert torch.equal(found.places, order)
+    assert torch.allclose(found.similarity, similarity.gather(1, order), atol=1e-9)
+    assert top_matches(audio, video, 99).places.shape == (60, 60)
+    for i in (0, 7, 59):
+        ranks = sorted(similarity[i].tolist(), reverse=True)
+        level = [place for place, value in enumerate(ranks, 1) if value == float(similarity[i, i])]
+        assert rank_of(audio[i], video, i) == pytest.approx(sum(level) / len(level))
+    with pytest.raises(ValueError, match="ask for one or more"):
+        top_matches(audio, video, 0)
+
+
+def test_no_chunk_holds_more_than_its_entries():
+    assert sum(len(range(100_000)[rows]) for rows in module._chunks(100_000, 100_000)) == 100_000
+    assert max(len(range(100_000)[rows]) for rows in module._chunks(100_000, 100_000)) * 100_000 <= module.ENTRIES
+    assert len(list(module._chunks(3, 10**9))) == 3  # a row at least
+
+
+def test_clips_embedded_some_at_a_time_are_those_embedded_together():
+    from mavil_edu import MAViL
+
+    model = MAViL.from_pretrained("tiny")
+
+    class Spoilt(World):
+        def sample(self, index, generator):
+            return Skipped(self.name(index), "spoilt") if index in (1, 65) else super().sample(index, generator)
+
+    world = Spoilt(70, 3, model.config, AugmentConfig(), keep=False)
+    found = embed_clips(model, world)
+    batch, kept, skipped = evaluation_batch(world)
+    assert found.numbers == kept == [i for i in range(70) if i not in (1, 65)] and found.skipped == skipped
+    for one, other in zip((found.audio, found.video), embed(model, batch), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 # The command
 
 
@@ -295,3 +368,46 @@ def test_what_cannot_be_retrieved_is_refused_with_the_remedy(capsys, few, tmp_pa
     assert "such as 000.mp4" in refused(capsys, "nothing.mp4", "--data", few)
     (tmp_path / "bad.mp4").write_bytes(b"no film")
     assert "bad.mp4" in refused(capsys, tmp_path / "bad.mp4", "--data", few)
+
+
+def test_the_page_holds_everything_asks_nothing_of_a_network_and_marks_the_true_partner(capsys, few, tmp_path):
+    page = tmp_path / "pages" / "retrieval.html"
+    found = told(capsys, "--data", few, "--by", "material", "--page", page, "--queries", 2, "--top", 3)
+    text = page.read_text()
+    assert found["page"] == str(page)
+    assert "default-src 'none'" in text and not re.search(r'(src|href)="(?!data:)', text) and "http-equiv" in text
+    assert text.count("<section>") == 4 and text.count("<li") == 12  # two clips, each asks both ways, three answers each
+    sections = text.split("<section>")[1:]
+    for section in sections:
+        assert re.search(r"rank [\d.]+ of 6; chance 3\.5", section)
+        similarities_shown = [float(v) for v in re.findall(r"<figcaption>\d\. [^<]*similarity (-?[\d.]+)", section)]
+        assert len(similarities_shown) == 3 and similarities_shown == sorted(similarities_shown, reverse=True)
+    pictures_asked = [s for s in sections if s.startswith("<h2>sound to picture")]
+    for section in pictures_asked:  # a sound asks, films with their sound answer
+        assert section.index("<audio") < section.index("<video") and section.count("<video") == 3 and "with sound" in section
+    own = [s for s in sections if "<li class=own" in s]
+    assert own and all(", its own" in s for s in own)
+    assert f"{100 * found['instances']['audio_to_video']['r1']:.1f} %" in text
+
+
+def test_a_page_of_one_clip_marks_it_only_where_it_is_among_those_searched(capsys, few, tmp_path):
+    page = tmp_path / "one.html"
+    told(capsys, few / "000.mp4", "--data", few, "--page", page, "--top", 6)  # the first clip: its number is 0
+    text = page.read_text()
+    assert text.count("<li class=own") == 2 and text.count("Its own") == 2 and text.count("<section>") == 2
+    (tmp_path / "elsewhere").mkdir()
+    stranger = shutil.copy(SAMPLES / "009.mp4", tmp_path / "elsewhere" / "000.mp4")  # of the same name, but another clip
+    told(capsys, stranger, "--data", few, "--page", page)
+    assert "<li class=own" not in page.read_text() and "not among those searched" in page.read_text()
+
+
+def test_names_and_labels_in_a_page_are_text_and_never_markup(capsys, few, tmp_path):
+    folder = tmp_path / "hostile"
+    shutil.copytree(few, folder)
+    (folder / "labels.csv").unlink()
+    (folder / "000.mp4").rename(folder / "<img src=x onerror=alert(1)>.mp4")
+    told(capsys, "--data", folder, "--page", tmp_path / "hostile.html", "--top", 6, "--queries", 6)
+    text = (tmp_path / "hostile.html").read_text()
+    assert "<img src=x" not in text and "&lt;img src=x" in text
+    assert "ends in .html" in refused(capsys, "--data", few, "--page", tmp_path / "page.pdf")
+    assert "--queries is 0" in refused(capsys, "--data", few, "--page", tmp_path / "page.html", "--queries", 0)

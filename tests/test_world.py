@@ -359,7 +359,7 @@ def test_written_clips_are_the_same_bytes_for_the_same_seed_and_hold_what_was_re
     assert first == again
     other = digest(tmp_path / "c")
     assert all(first[name] != other[name] for name in first if name != "LICENSE.txt")
-    assert sorted(digest(tmp_path / "a")) == ["000.mp4", "001.mp4", "002.mp4", "LICENSE.txt", "labels.csv"]
+    assert sorted(digest(tmp_path / "a")) == ["000.mp4", "001.mp4", "002.mp4", "LICENSE.txt", "labels.csv", "places.csv"]
     rows = (tmp_path / "a" / "labels.csv").read_text().splitlines()
     assert len(rows) == 4 and rows[0].startswith("clip,material,size,event")
     f = sample_factors(3, 4)

@@ -12,12 +12,16 @@ if TYPE_CHECKING:  # nothing heavy before the command runs
     from rich.table import Table
     from torch import Tensor
 
-    from mavil_edu.data.batch import Batch, Clips, Labels
+    from mavil_edu.data.batch import Clips, Labels, Sample
     from mavil_edu.data.source import Opened
+    from mavil_edu.evaluate import EmbeddedClips
     from mavil_edu.mavil import MAViL
+    from mavil_edu.retrieval_page import Query
 
 WORLD = "world"  # as --data: generated clips
 WORLD_SEED = 8071  # of these clips: no training of this package uses it
+
+KEPT = 2000  # generated clips that are rendered at once and kept; of more, each is drawn when it is asked for
 
 
 def _open(data: str, model: "MAViL", clips: int, split: str, listed: Path | None, classes: Path | None) -> "Opened":
@@ -29,7 +33,8 @@ def _open(data: str, model: "MAViL", clips: int, split: str, listed: Path | None
     if data == WORLD:
         if clips < 2:
             raise ValueError(f"--clips is {clips}; there is nothing to choose from among fewer than 2.")
-        return Opened(World(clips, WORLD_SEED, model.config, AugmentConfig()), f"{WORLD} {WORLD_SEED}")
+        made = World(clips, WORLD_SEED, model.config, AugmentConfig(), keep=clips <= KEPT)
+        return Opened(made, f"{WORLD} {WORLD_SEED}")
     opened = open_data(Path(data), model.config, AugmentConfig(), split=split, listed=listed, classes=classes)
     check_pictures(opened.clips, data, "Retrieval between sound and picture")
     return opened
@@ -53,8 +58,10 @@ def _column(labels: "Labels", by: str, data: str) -> list:
     return labels[by]
 
 
-def _encoded(clip: str, model: "MAViL", names: list[str], clips: "Clips", numbers: list[int]) -> dict[str, "Tensor"]:
-    """The projections (e,) of a query clip by modality, one left out where the clip has none of it: a file, or one of the searched clips.
+def _encoded(clip: str, model: "MAViL", names: list[str], clips: "Clips", numbers: list[int]) -> "tuple[dict[str, Tensor], Sample]":
+    """The projections (e,) of a query clip by modality, one left out where the clip has none of it; and the clip's window.
+
+    The clip is a file, or one of the searched clips by name.
 
     Raises ValueError (MediaError) where there is no such clip, or nothing in it.
     """
@@ -90,7 +97,7 @@ def _encoded(clip: str, model: "MAViL", names: list[str], clips: "Clips", number
     with torch.no_grad():
         encoded = model.encode(inputs.audio, inputs.video)
     both = {"audio": encoded.audio_projection[0], "video": encoded.video_projection[0]}
-    return {name: projection for name, projection in both.items() if name in kept}
+    return {name: projection for name, projection in both.items() if name in kept}, sample
 
 
 def _metrics_table(found: dict) -> "Table":
@@ -122,24 +129,56 @@ def _answers_table(way: str, answers: list[dict], by: str | None) -> "Table":
     return rows
 
 
-def _find(clip: str, model: "MAViL", opened: "Opened", batch: "Batch", numbers: list[int], top: int, by: str | None) -> dict[str, list]:
-    """The closest clips of a query both ways, each with its name, similarity, and label."""
-    from mavil_edu.evaluate import embed
-    from mavil_edu.retrieval import WAYS, closest
-
-    names = [opened.clips.name(i) for i in numbers]
-    query = _encoded(clip, model, names, opened.clips, numbers)
-    audio, video = embed(model, batch)
-    answers = {}
-    for way, given, gallery in zip(WAYS, ("audio", "video"), (video, audio), strict=True):
-        if given in query:
-            found = closest(query[given], gallery, top)
-            answers[way] = [{"clip": names[i], "similarity": similarity} for i, similarity in found]
-            for answer, (i, _) in zip(answers[way], found, strict=True):
-                if by is not None:
-                    value = opened.clips.labels[by][numbers[i]]
-                    answer[by] = value if value == value else None  # NaN is no JSON
+def _labelled(places: list[int], similarity: list[float], clips: "Clips", numbers: list[int], by: str | None) -> list[dict]:
+    """The answers to a query, the closest first, each with its name, similarity, and label."""
+    answers = []
+    for i, cosine in zip(places, similarity, strict=True):
+        answer: dict = {"clip": clips.name(numbers[i]), "similarity": cosine}
+        if by is not None:
+            value = clips.labels[by][numbers[i]]
+            answer[by] = value if value == value else None  # NaN is no JSON
+        answers.append(answer)
     return answers
+
+
+def _find(
+    clip: str, data: str, model: "MAViL", clips: "Clips", embedded: "EmbeddedClips", top: int, by: str | None
+) -> "tuple[dict[str, list], list[Query]]":
+    """The closest clips of a query both ways; and the same with what a page needs to show and play them."""
+    from mavil_edu.retrieval import WAYS, rank_of, top_matches
+    from mavil_edu.retrieval_page import Query
+
+    names = [clips.name(i) for i in embedded.numbers]
+    query, sample = _encoded(clip, model, names, clips, embedded.numbers)
+    answers, shown = {}, []
+    found = [i for i, name in enumerate(names) if clip == name or (Path(data) / name).resolve() == Path(clip).resolve()]
+    own = found[0] if found else None
+    for way, given, gallery in zip(WAYS, ("audio", "video"), (embedded.video, embedded.audio), strict=True):
+        if given in query:
+            [places], [similarity] = (part.tolist() for part in top_matches(query[given][None], gallery, top))
+            answers[way] = _labelled(places, similarity, clips, embedded.numbers, by)
+            numbers = [embedded.numbers[i] for i in places]
+            number, rank = (None, None) if own is None else (embedded.numbers[own], rank_of(query[given], gallery, own))
+            shown.append(Query(way, clip, sample, answers[way], numbers, number, rank))
+    return answers, shown
+
+
+def _examples(clips: "Clips", embedded: "EmbeddedClips", top: int, by: str | None, count: int) -> "list[Query]":
+    """Queries spread evenly over the searched clips, both ways each."""
+    from mavil_edu.retrieval import WAYS, rank_of, top_matches
+    from mavil_edu.retrieval_page import Query
+
+    n = len(embedded.numbers)
+    rows = sorted({i * n // min(count, n) for i in range(min(count, n))})
+    shown = []
+    for row in rows:
+        number = embedded.numbers[row]
+        for way, (given, gallery) in zip(WAYS, ((embedded.audio, embedded.video), (embedded.video, embedded.audio)), strict=True):
+            [places], [similarity] = (part.tolist() for part in top_matches(given[row][None], gallery, top))
+            answers = _labelled(places, similarity, clips, embedded.numbers, by)
+            found, rank = [embedded.numbers[i] for i in places], rank_of(given[row], gallery, row)
+            shown.append(Query(way, clips.name(number), clips.sample(number, None), answers, found, number, rank))
+    return shown
 
 
 def retrieve(
@@ -152,12 +191,17 @@ def retrieve(
     split: Literal["train", "val", "test"] = "test",
     list: Path | None = None,
     classes: Path | None = None,
+    page: Path | None = None,
+    queries: int = 6,
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Finds the pictures that go with a clip's sound, and the sounds that go with its picture; without CLIP, measures how well it can.
 
     Example: mavil-edu retrieve --checkpoint runs/mine --data other_clips --by class
+
     Example: mavil-edu retrieve holiday.mp4 --checkpoint runs/mine --data my_clips --top 5
+
+    Example: mavil-edu retrieve --data my_clips --page retrieval.html
 
     Args:
         clip: a media file, or the name of one of the clips in DATA, whose closest ones are listed.
@@ -169,23 +213,29 @@ def retrieve(
         split: of AV-MNIST, or of the list's clips where it tells of splits.
         list: VGGSound's or AudioSet's CSV file: its clips in DATA are searched.
         classes: the list's file of class names; by default the one beside it.
+        page: an HTML file with the answers in order, to be seen and heard; one that is there is replaced.
+        queries: how many clips ask in the page; with CLIP, it alone does.
         json: print an object.
     """
     from rich.console import Console
 
-    from mavil_edu.data.batch import evaluation_batch
     from mavil_edu.data.folder import FolderClips
-    from mavil_edu.evaluate import embed
+    from mavil_edu.evaluate import embed_clips
     from mavil_edu.mavil import MAViL
     from mavil_edu.retrieval import WAYS, by_class, retrieval
+    from mavil_edu.retrieval_page import check_page, write_page
 
+    if queries < 1:
+        raise ValueError(f"--queries is {queries}; ask for one clip or more.")
+    if page is not None:
+        check_page(page)
     if top < 1:
         raise ValueError(f"--top is {top}; ask for one clip or more.")
     model = MAViL.from_pretrained(checkpoint)
     opened = _open(data, model, clips, split, list, classes)
     labels = [] if by is None else _column(opened.clips.labels, by, data)
-    batch, numbers, skipped = evaluation_batch(opened.clips)
-    left_out = len(opened.skipped) + len(skipped)
+    embedded = embed_clips(model, opened.clips)
+    numbers, left_out = embedded.numbers, len(opened.skipped) + len(embedded.skipped)
     for note in opened.notes + ([f"{left_out} files cannot be used; mavil-edu inspect {data} tells why."] if left_out else []):
         say(note)
     whole = isinstance(opened.clips, FolderClips) and list is None  # no split keeps what was trained on apart
@@ -193,13 +243,14 @@ def retrieve(
     found: dict = {"checkpoint": checkpoint, "data": data, "searched": len(numbers), "left_out": left_out}
     tables = []
     if clip is not None:
-        answers = _find(clip, model, opened, batch, numbers, top, by)
+        answers, shown = _find(clip, data, model, opened.clips, embedded, top, by)
         found |= {"query": clip} | answers
         tables = [(f"the closest to {clip} among {len(numbers)}", _answers_table(WAYS[way], answers[way], by)) for way in answers]
     else:
         if len(numbers) < 2:
             raise ValueError(f"Only {len(numbers)} clip in {data} can be used; retrieval chooses among two or more.")
-        embeddings = embed(model, batch)
+        embeddings = embedded.audio, embedded.video
+        shown = _examples(opened.clips, embedded, top, by, queries) if page else []
         found |= {"trained_on_this_data": run is not None, "instances": retrieval(*embeddings)}
         tables.append((f"a clip's own sound or picture among {len(numbers)}", _metrics_table(found["instances"])))
         if by is not None:
@@ -209,6 +260,10 @@ def retrieve(
             tables.append((title, _metrics_table(part)))
         if run is not None:
             say(f"The model was trained on clips of {data}: these numbers flatter it; {run / 'summary.json'} has those of held-out clips.")
+    if page is not None:
+        write_page(page, shown, opened.clips, model.config, found, by)
+        say(f"Open {page} in a browser to see and hear the answers.")
+        found["page"] = str(page)
     if json:
         print(json_module.dumps(found, indent=1, ensure_ascii=False))
         return

@@ -19,7 +19,7 @@ from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.batch import Labels, Sample, augment_sample
 from mavil_edu.data.difficulty import DifficultyName
 from mavil_edu.data.factors import Factors, impacts_within, labels, sample_factors
-from mavil_edu.data.world_picture import render_video
+from mavil_edu.data.world_picture import object_place, render_video
 from mavil_edu.data.world_sound import render_audio
 from mavil_edu.progress import tracked
 
@@ -121,12 +121,14 @@ def write_world(
 ) -> None:
     """Writes clips as MP4 files (H.264 and MP3) with their causes in `labels.csv`; the same seed gives the same bytes.
 
+    `places.csv` tells where the sounding object is in each frame: the box around it, left and right in picture widths, top and bottom in
+    picture heights from above; it may hang over the picture's edge.
     Raises ValueError where `out` holds other files already, or a number cannot be.
     """
     if clips < 1 or seconds < 0.1 or size < 16:
         raise ValueError(f"Ask for 1 clip or more, of 0.1 s and 16 pixels or more, not {clips} of {seconds:g} s and {size} pixels.")
     names = [f"{index:0{max(3, len(str(clips - 1)))}d}.mp4" for index in range(clips)]
-    expected = {*names, "labels.csv", "LICENSE.txt", "README.md"}
+    expected = {*names, "labels.csv", "places.csv", "LICENSE.txt", "README.md"}
     if out.exists() and (other := sorted(p.name for p in out.iterdir() if p.name not in expected)):
         raise ValueError(f"{out} holds other files already, such as {other[0]}. Give --out a new or empty folder; nothing is overwritten.")
     out.mkdir(parents=True, exist_ok=True)
@@ -141,9 +143,20 @@ def write_world(
     rows.writerow(table)
     rows.writerows(zip(*table.values(), strict=True))
     write_text(out / "labels.csv", text.getvalue())
+    write_text(out / "places.csv", _places(names, factors, times))
     write_text(out / "LICENSE.txt", LICENCE)
 
 
 def _in_words(impacts: list[list[float]]) -> list[str]:
     """Each clip's impacts as seconds with a space between."""
     return [" ".join(f"{t:.3f}" for t in row) for row in impacts]
+
+
+def _places(names: list[str], factors: Factors, times: torch.Tensor) -> str:
+    """A line for each frame of each clip: the box around its object."""
+    across, down, r = (value.expand(-1, len(times)).tolist() for value in object_place(factors, times))
+    lines = ["clip,frame,seconds,left,top,right,bottom"]
+    for name, xs, ys, rs in zip(names, across, down, r, strict=True):
+        for frame, (time, x, y, half) in enumerate(zip(times.tolist(), xs, ys, rs, strict=True)):
+            lines.append(f"{name},{frame},{time:.3f},{x - half:.4f},{y - half:.4f},{x + half:.4f},{y + half:.4f}")
+    return "".join(f"{line}\n" for line in lines)

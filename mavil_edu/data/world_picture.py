@@ -1,6 +1,7 @@
 """The generated world as pictures: a background, a floor, silent clutter, objects that sound, and a mallet where one is struck."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -76,20 +77,63 @@ def _with_clutter(picture: Tensor, factors: Factors, x: Tensor, y: Tensor) -> Te
     return picture
 
 
+class Placed(NamedTuple):
+    """Where an object is at each moment: its middle and radius, across in picture widths, down in picture heights from the top."""
+
+    across: Tensor  # (n, t)
+    down: Tensor  # (n, t)
+    radius: Tensor  # (n, 1): the same at every moment
+
+
+def _moved(factors: Factors, times: Tensor) -> Tensor:
+    """How far a bouncing object has drifted sideways: (n, t) picture widths; 0 for one that is struck."""
+    return torch.where(factors.struck[:, None], 0.0, factors.drift[:, None] * (times - times.mean()).float())
+
+
+def _placed(factors: Factors, camera: Tensor, times: Tensor, behind: bool) -> Placed:
+    """camera: (n, 2) the picture's, which a companion has not of its own."""
+    scale, floor = (SHRUNK, FLOOR - BEHIND) if behind else (1.0, FLOOR)
+    r = scale * radius(factors)[:, None]
+    up = torch.where(factors.struck[:, None], 0.0, scale * flight_height(factors, times).float())
+    return Placed(factors.place[:, None] + _moved(factors, times) - camera[:, :1], floor - r - up - camera[:, 1:], r)
+
+
+def object_place(factors: Factors, times: Tensor) -> Placed:
+    """Where the sounding object is in the picture, the mallet not counted: times (t,) seconds -> middle and radius.
+
+    Of two objects the one in front, whose causes are asked for. `times` must be those of the drawn frames: a drift is measured from
+    their mean.
+    """
+    return _placed(factors, factors.camera, times, behind=False)
+
+
+def _coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The middles of the pixels: x (1, 1, 1, w) in picture widths, y (1, 1, h, 1) in picture heights."""
+    y = rearrange((torch.arange(height) + 0.5) / height, "h -> 1 1 h 1")
+    x = rearrange((torch.arange(width) + 0.5) / width, "w -> 1 1 1 w")
+    return x, y
+
+
+def object_mask(factors: Factors, times: Tensor, height: int, width: int) -> Tensor:
+    """Which pixels show the sounding object: (n, t, height, width) bool, True where its disc covers half of the pixel or more.
+
+    What a mallet's stick covers of it counts as the object. Arguments as `object_place` and `render_video` take them.
+    """
+    place = object_place(factors, times)
+    across, down, r = (rearrange(value.expand(-1, len(times)), "n t -> n t 1 1") for value in place)
+    return _disc(*_coordinates(height, width), across, down, r, width) >= 0.5
+
+
 def _with_object(
     picture: Tensor, factors: Factors, camera: Tensor, lamp: Tensor, times: Tensor, x: Tensor, y: Tensor, behind: bool
 ) -> Tensor:
     """The object, and the mallet where one strikes it: a picture (n, t, 3, h, w) -> the same with them in it."""
     n, t, pixels = len(factors), len(times), picture.shape[-1]
-    scale, floor = (SHRUNK, FLOOR - BEHIND) if behind else (1.0, FLOOR)
-    up = scale * flight_height(factors, times).float()
-    struck = factors.struck[:, None]
-    r = scale * radius(factors)[:, None]
-    moved = factors.drift[:, None] * (times - times.mean()).float()
-    across = factors.place[:, None] + torch.where(struck, 0.0, moved) - camera[:, :1]
-    down = floor - r - torch.where(struck, 0.0, up) - camera[:, 1:]
-    rolled = torch.where(struck, 0.0, moved) / r  # a ball that drifts, turns
-    mallet = torch.where(struck, down - r - scale * MALLET - SWING * up, -1.0)  # out of sight where nothing is struck
+    scale, struck = SHRUNK if behind else 1.0, factors.struck[:, None]
+    across, down, r = _placed(factors, camera, times, behind)
+    rolled = _moved(factors, times) / r  # a ball that drifts, turns
+    swing = SWING * scale * flight_height(factors, times).float()
+    mallet = torch.where(struck, down - r - scale * MALLET - swing, -1.0)  # out of sight where nothing is struck
 
     def wide(value: Tensor) -> Tensor:
         return rearrange(value.expand(n, t), "n t -> n t 1 1")
@@ -109,8 +153,7 @@ def _with_object(
 def render_video(factors: Factors, times: Tensor, height: int, width: int) -> Tensor:
     """Draws n clips at any moments: times (t,) seconds -> (n, t, height, width, 3) uint8, edges anti-aliased."""
     n, t = len(factors), len(times)
-    y = rearrange((torch.arange(height) + 0.5) / height, "h -> 1 1 h 1")
-    x = rearrange((torch.arange(width) + 0.5) / width, "w -> 1 1 1 w")
+    x, y = _coordinates(height, width)
     floor = rearrange((FLOOR if factors.companion is None else FLOOR - BEHIND) - factors.camera[:, 1], "n -> n 1 1 1")
 
     picture = _background(factors, x, y).expand(n, t, 3, height, width)
