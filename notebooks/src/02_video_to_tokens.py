@@ -138,15 +138,14 @@ assert torch.equal(patches, patchify(x, large))
 print(tuple(patches.shape), "b (t h w) (pt ph pw c)")
 
 # %% [markdown]
-# 4 × 14 × 14 = 784 tokens of 1,536 numbers. The order is time, then rows, then columns. The model of this course, `tiny`, sees 16
-# frames of 32 × 32 pixels in tubelets of 2 × 16 × 8: tall, because what falls stays in one.
+# 4 × 14 × 14 = 784 tokens of 1,536 numbers. The order is time, then rows, then columns. The model of this course, `tiny`, sees 32 × 32
+# pixels and cuts each frame by itself into 16 × 8: short in time, to tell *when* a thing strikes, and tall, to keep what falls in one.
 
 # %%
 config = tiny().model.video
-sixteen = media.read_clip(Path("../data_samples/002.mp4"), seconds, seconds, frames=16).frames
-small_pictures = video.fit(sixteen, config)
+small_pictures = video.fit(eight, config)
 small = video.normalise(small_pictures[None], config)
-small_patches = rearrange(small, "b c (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw c)", pt=2, ph=16, pw=8)
+small_patches = rearrange(small, "b c (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw c)", pt=1, ph=16, pw=8)
 assert torch.equal(small_patches, patchify(small, config))
 print(tuple(small.shape), "->", tuple(small_patches.shape))
 
@@ -295,11 +294,12 @@ diagrams.similar_places(similarity, (1, 6, 4))
 # are they the same, and if so, what has to be rearranged?
 
 # %%
-kernel = 0.05 * torch.randn(96, 3, 2, 16, 8, generator=generator)  # d c pt ph pw
-convolved = rearrange(F.conv3d(small, kernel, stride=(2, 16, 8)), "b d t h w -> b (t h w) d")
+kernel = 0.05 * torch.randn(96, 3, 2, 8, 8, generator=generator)  # d c pt ph pw
+tubelets = rearrange(small, "b c (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw c)", pt=2, ph=8, pw=8)
+convolved = rearrange(F.conv3d(small, kernel, stride=(2, 8, 8)), "b d t h w -> b (t h w) d")
 weight = rearrange(kernel, "d c pt ph pw -> d (pt ph pw c)")
 assert torch.equal(weight, kernel_to_linear(kernel))
-print("the same tokens:", torch.allclose(convolved, small_patches @ weight.T, atol=1e-4))
+print("the same tokens:", torch.allclose(convolved, tubelets @ weight.T, atol=1e-4))
 
 # %% [markdown]
 # Kernels do not overlap, so each looks at one patch only: a dot product of the same numbers in another order. We write it as a linear
@@ -324,10 +324,10 @@ check("conv_as_linear")
 # video that stands still, it must give what the picture's kernel gives.
 
 # %%
-for_pictures = 0.05 * torch.randn(96, 3, 16, 8, generator=generator)
+for_pictures = 0.05 * torch.randn(96, 3, 8, 8, generator=generator)
 for_video = repeat(for_pictures, "d c ph pw -> d c pt ph pw", pt=2) / 2
 standing = repeat(small[:, :, 0], "b c h w -> b c two h w", two=2)
-one, two = F.conv2d(small[:, :, 0], for_pictures, stride=(16, 8)), F.conv3d(standing, for_video, stride=(2, 16, 8))[:, :, 0]
+one, two = F.conv2d(small[:, :, 0], for_pictures, stride=8), F.conv3d(standing, for_video, stride=(2, 8, 8))[:, :, 0]
 print("the same on a video that stands still:", torch.allclose(one, two, atol=1e-4))
 
 # %% [markdown]

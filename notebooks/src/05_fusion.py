@@ -624,7 +624,7 @@ factors = held_out.factors
 repainted = replace(factors, material=(factors.material + 1) % 6)
 as_it_is, other = (render_video(f, times, 32, 32).int() for f in (factors, repainted))
 changed = ((as_it_is - other).abs().amax(dim=-1) > 8).float()
-covered = reduce(changed, "b (t pt) (h ph) (w pw) -> b (t h w)", "mean", pt=2, ph=8, pw=8)
+covered = reduce(changed, "b (t pt) (h ph) (w pw) -> b (t h w)", "mean", pt=1, ph=16, pw=8)
 print(f"the object covers {100 * covered.mean():.0f} % of the picture")
 
 # %% [markdown]
@@ -646,18 +646,18 @@ answers = {"this clip's map": shipped, "control: mean over clips": always, "cont
 
 # %%
 loudest = int(inputs.audio[one, 0, :254].mean(dim=1).argmax()) // 8 * 2  # the token at the loudest moment
-grids = {title: rearrange(shares[one, loudest], "(t h w) -> t h w", t=4, h=4) for title, shares in answers.items()}
+grids = {title: rearrange(shares[one, loudest], "(t h w) -> t h w", t=8, h=2) for title, shares in answers.items()}
 fusion_pictures.places_looked_at(batch.frames[one], grids)
 
 # %% [markdown]
 # One picture proves nothing. Over all clips and all sound tokens: how much attention falls on the object, in multiples of what an even
-# spread would give it? And does a sound token look at its *own moment*, one of four?
+# spread would give it? And does a sound token look at its *own moment*, one of eight?
 
 # %%
 for title, shares in answers.items():
     on_object = float(torch.einsum("b s p, b p -> b s", shares, covered).mean() / covered.mean())
-    by_time = reduce(shares, "b (moment near) (t p) -> moment t", "mean", moment=4, t=4, p=16) * 16
-    print(f"{title:26} on the object: {on_object:.1f} times even; at its own moment: {100 * by_time.diagonal().mean():.0f} % (even: 25 %)")
+    by_time = reduce(shares, "b (moment near) (t p) -> moment t", "mean", moment=8, t=8, p=8) * 8
+    print(f"{title:26} on the object: {on_object:.1f} times even; at its own moment: {100 * by_time.diagonal().mean():.0f} % (even: 12 %)")
 
 # %%
 on = {title: float(torch.einsum("b s p, b p -> b s", shares, covered).mean()) for title, shares in answers.items()}
