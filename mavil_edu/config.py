@@ -299,7 +299,7 @@ def tiny() -> Config:
     return Config(
         model=ModelConfig(
             audio=AudioConfig(seconds=2.56, frames=256, patch_frames=8, patch_bins=64),  # short in time: see docs/small-scale.md
-            video=VideoConfig(seconds=2.56, height=32, width=32, patch_frames=1, patch_height=16, patch_width=8),  # and tall: what falls stays in one
+            video=VideoConfig(seconds=2.56, height=32, width=32, patch_frames=1, patch_height=32, patch_width=4),  # and columns: what falls stays in one
             encoder=TransformerConfig(width=96, depth=3, heads=3),
             decoder=TransformerConfig(width=64, depth=1, heads=2),
             projection=96,

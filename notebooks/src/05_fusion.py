@@ -624,7 +624,7 @@ factors = held_out.factors
 repainted = replace(factors, material=(factors.material + 1) % 6)
 as_it_is, other = (render_video(f, times, 32, 32).int() for f in (factors, repainted))
 changed = ((as_it_is - other).abs().amax(dim=-1) > 8).float()
-covered = reduce(changed, "b (t pt) (h ph) (w pw) -> b (t h w)", "mean", pt=1, ph=16, pw=8)
+covered = reduce(changed, "b (t pt) (h ph) (w pw) -> b (t h w)", "mean", pt=1, ph=32, pw=4)
 print(f"the object covers {100 * covered.mean():.0f} % of the picture")
 
 # %% [markdown]
@@ -646,7 +646,7 @@ answers = {"this clip's map": shipped, "control: mean over clips": always, "cont
 
 # %%
 loudest = int(inputs.audio[one, 0, :254].mean(dim=1).argmax()) // 8 * 2  # the token at the loudest moment
-grids = {title: rearrange(shares[one, loudest], "(t h w) -> t h w", t=8, h=2) for title, shares in answers.items()}
+grids = {title: rearrange(shares[one, loudest], "(t h w) -> t h w", t=8, h=1) for title, shares in answers.items()}
 fusion_pictures.places_looked_at(batch.frames[one], grids)
 
 # %% [markdown]
