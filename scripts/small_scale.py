@@ -21,9 +21,9 @@ from pathlib import Path
 
 import torch
 
-from mavil_edu import MAViL, small, tiny
+from mavil_edu import MAViL
 from mavil_edu.checkpoint import write_json
-from mavil_edu.config import Config, from_dict, to_dict
+from mavil_edu.config import PRESETS, Config, from_dict, to_dict
 from mavil_edu.data.batch import Batch, Clips, evaluation_batch
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data
@@ -38,7 +38,6 @@ COLUMNS = {
     "audio": ("material", "size", "event", "beat", "ambience", "room"),
     "video": ("material", "size", "event", "beat", "background", "place"),
 }
-PRESETS = {"tiny": tiny, "small": small}
 
 
 def changed(config: Config, changes: list[str]) -> Config:

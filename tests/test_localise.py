@@ -8,8 +8,8 @@ import pytest
 import torch
 from made_clips import make_clip, pictures, tone
 
-from mavil_edu import MAViL, cli, media, tiny
-from mavil_edu.config import AugmentConfig
+from mavil_edu import MAViL, cli, media
+from mavil_edu.config import AugmentConfig, tiny_squares
 from mavil_edu.data.batch import evaluation_batch, to_inputs
 from mavil_edu.data.factors import sample_factors
 from mavil_edu.data.world import World, write_world
@@ -32,7 +32,7 @@ from mavil_edu.localise import (
 from mavil_edu.localise_files import generate, overlay
 from mavil_edu.localise_world import score_world, truth_of
 
-CONFIG = tiny().model
+CONFIG = tiny_squares().model
 TIMES = (torch.arange(8, dtype=torch.float64) + 0.5) * 0.32
 
 
@@ -173,7 +173,7 @@ def test_baselines_see_what_they_are_called_after():
 
 @pytest.fixture(scope="module")
 def model() -> MAViL:
-    return MAViL.from_pretrained("tiny")
+    return MAViL.from_pretrained("tiny-squares")
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +261,13 @@ def test_scores_stand_beside_their_baselines_in_the_object_and_in_the_terminal(c
     assert cli.main(["localise", "--clips", "4", "--method", "tokens"]) == 0
     shown = capsys.readouterr()
     assert f"{found['scores']['model']['ciou']['mean']:.3f}" in shown.out and "the centre" in shown.err
+
+
+def test_a_model_whose_patches_are_columns_is_said_to_map_coarsely(capsys):
+    assert cli.main(["localise", "--clips", "3", "--method", "tokens", "--checkpoint", "tiny"]) == 0
+    assert "1 × 8 patches" in capsys.readouterr().err
+    assert cli.main(["localise", "--clips", "3", "--method", "tokens"]) == 0
+    assert "patches" not in capsys.readouterr().err
 
 
 def test_what_cannot_be_localised_is_refused_with_the_remedy(capsys, tmp_path):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # nothing heavy before the command runs
 
 SEED = 8100  # of the clips that are scored: no training of this package uses it, and nothing was chosen on them
 EXAMPLES = 3
+COARSE = 4  # patches down or across a picture; maps of fewer hardly show a place
 
 
 def _table(found: dict) -> "Table":
@@ -38,7 +39,7 @@ def _verdict(found: dict, against: str, name: str) -> str:
 
 def localise(
     clip: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="CLIP")]] = None,
-    checkpoint: str = "tiny",
+    checkpoint: str = "tiny-squares",
     out: Path | None = None,
     clips: int = 300,
     seed: int = SEED,
@@ -55,7 +56,7 @@ def localise(
 
     Args:
         clip: a media file with sound and picture.
-        checkpoint: a run's folder, a model's folder or a name on the Hub; by default the small model that comes with the package.
+        checkpoint: a run's folder, a model's folder or a name on the Hub; "tiny-squares" comes with the package.
         out: a folder for the film with its heat map and the filmstrip; needed with CLIP; without, for 3 examples and localise.json.
         clips: how many clips are generated and scored.
         seed: of these clips.
@@ -75,6 +76,8 @@ def localise(
     if clip is not None and out is None:
         raise ValueError("Say where the film is to be written: --out FOLDER.")
     model = MAViL.from_pretrained(checkpoint)
+    if min(grid := model.config.video.grid[1:]) < COARSE:
+        say(f"{checkpoint} cuts each picture into {grid[0]} × {grid[1]} patches, and its maps are no finer: tiny-squares has 4 × 4.")
     if clip is not None:
         watched = localise_files.read(clip, model.config, position)
         found: dict = {"clip": str(clip), "checkpoint": checkpoint, "method": method}
