@@ -1,14 +1,10 @@
 """Drawings that explain one step of a lesson, in the manner of `figures.py`: from tensors alone, each with its sentence."""
 
-import io
-
 import matplotlib
 import numpy as np
 import torch
 from einops import rearrange
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
-from PIL import Image
 from torch import Tensor
 
 from mavil_edu.figures import (
@@ -26,6 +22,7 @@ from mavil_edu.figures import (
     _limits,
     mel_frequency,
 )
+from mavil_edu.overlay import Overlay
 
 COLOURS = (BLUE, ORANGE, GREEN, INK, TRACE)
 STYLES = ("-", "--", "-.", ":", "-")
@@ -173,9 +170,7 @@ class PatchView:
             self._whole.axhline(f * patch[1], color=PAPER, linewidth=0.6)
         self._near.set_title("the patch and its neighbours", fontsize=8, color=INK)
         self._near.set(xticks=[], yticks=[], xlim=(0, 3), ylim=(0, 3))
-        self._canvas = FigureCanvasAgg(figure)
-        self._canvas.draw()
-        self._background = self._canvas.copy_from_bbox(figure.bbox)
+        self._overlay = Overlay(figure)
         low, high = limits
         colours = matplotlib.colormaps["magma"]
         self._coloured = colours(((self.log_mel.numpy().T - low) / (high - low)).clip(0, 1))[..., :3]
@@ -204,11 +199,9 @@ class PatchView:
         """The picture with patch (t, f) marked. Raises ValueError where there is no such patch."""
         if not (0 <= t < self.grid[0] and 0 <= f < self.grid[1]):
             raise ValueError(f"There is no patch ({t}, {f}); the grid is {self.grid[0]} × {self.grid[1]}, counted from 0.")
-        self._canvas.restore_region(self._background)
         start, stop = self.span(t)
         marked = Rectangle((start, f * self.patch[1]), stop - start, self.patch[1], fill=False, edgecolor=MARK, linewidth=2.2)
         self._whole.add_patch(marked)
-        self._whole.draw_artist(marked)
         near = np.full((3 * self.patch[1], 3 * self.patch[0], 3), 0.6)  # grey where the spectrogram has ended
         for down in (-1, 0, 1):
             for across in (-1, 0, 1):
@@ -219,14 +212,7 @@ class PatchView:
         image = self._near.imshow(near, origin="lower", extent=(0, 3, 0, 3), aspect="auto", interpolation="nearest")
         around = Rectangle((1, 1), 1, 1, fill=False, edgecolor=MARK, linewidth=2.2)
         self._near.add_patch(around)
-        for artist in (image, around):
-            self._near.draw_artist(artist)
-        for artist in (marked, image, around):
-            artist.remove()
-        pixels = Image.fromarray(np.asarray(self._canvas.buffer_rgba())[..., :3])
-        small = io.BytesIO()
-        pixels.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(small, format="png")
-        return small.getvalue()
+        return self._overlay.png((marked, image, around))
 
     def _range(self, number: int, axis: int) -> tuple[int, int]:
         return number * self.patch[axis], (number + 1) * self.patch[axis]

@@ -1,15 +1,12 @@
 """The masking explorer: a way of hiding, a share and a draw, on a spectrogram and on frames at once, with the sound of what is left."""
 
-import io
 import math
 
 import numpy as np
 import torch
 from einops import rearrange, repeat
 from ipywidgets import BoundedIntText, Dropdown, Layout
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -18,6 +15,7 @@ from mavil_edu.config import AudioConfig, VideoConfig
 from mavil_edu.display import player
 from mavil_edu.figures import HIDDEN, INK, _axes, _draw_spectrogram, _draw_strip, _limits, hidden_cells
 from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES
+from mavil_edu.overlay import Overlay
 from mavil_edu.widgets import Explorer, Shown
 
 ROUNDS = 16  # of Griffin-Lim: a quarter of the usual, so that a choice is heard at once
@@ -68,9 +66,7 @@ class MaskView:
         self._sound.set_xlabel("seconds", fontsize=8, color=INK)
         _draw_strip(self._strip, frames)
         self._extents = (0, seconds, 0, audio_config.mel_bins), self._strip.get_images()[0].get_extent()
-        self._canvas = FigureCanvasAgg(figure)
-        self._canvas.draw()
-        self._background = self._canvas.copy_from_bbox(figure.bbox)
+        self._overlay = Overlay(figure)
 
     def png(self, audio_mask: Tensor, video_mask: Tensor) -> bytes:
         """The picture with the tokens of two masks, (tokens,) bool, drawn grey."""
@@ -80,17 +76,12 @@ class MaskView:
         size = {"pt": self.video.patch_frames, "ph": self.video.patch_height, "pw": self.video.patch_width}
         places = repeat(video_mask, "(t h w) -> (t pt) (h ph) (w pw)", t=t, h=h, w=w, **size)
         strip = rearrange(pad(places, (1, 1, 1, 1)), "t h w -> h (t w)")
-        self._canvas.restore_region(self._background)
+        covers = []
         for ax, hidden, extent in zip((self._sound, self._strip), (cells, strip), self._extents, strict=True):
             cover = np.zeros((*hidden.shape, 4))
             cover[hidden.numpy()] = (*to_rgb(HIDDEN), 1)
-            image = ax.imshow(cover, extent=extent, aspect=ax.get_aspect(), origin="upper", interpolation="nearest")
-            ax.draw_artist(image)
-            image.remove()
-        pixels = Image.fromarray(np.asarray(self._canvas.buffer_rgba())[..., :3])
-        small = io.BytesIO()
-        pixels.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(small, format="png")
-        return small.getvalue()
+            covers.append(ax.imshow(cover, extent=extent, aspect=ax.get_aspect(), origin="upper", interpolation="nearest"))
+        return self._overlay.png(covers)
 
 
 def _said(what: str, strategy: str, mask: Tensor, grid: tuple[int, ...]) -> str:
