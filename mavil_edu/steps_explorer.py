@@ -108,11 +108,8 @@ def steps_explorer(original: Look, looks: Sequence[Look], trivial: tuple[float, 
             for title, error, bar in zip(("sound", "pictures"), (look.audio_mse, look.video_mse), trivial, strict=True)
         ]
         waveform = (louder * audio.to_waveform(look.spectrogram[None], ROUNDS, samples)[0]).clamp(-1, 1)
-        return Shown(
-            f"After {look.step} steps. Error on held-out clips: {'; '.join(said)}.",
-            view.png(look),
-            player(waveform, f"After {look.step} steps"),
-        )
+        sentence = f"After {look.step} steps. Error on held-out clips: {'; '.join(said)}."
+        return Shown(sentence, view.png(look), player(waveform, f"After {look.step} steps"))
 
     number = Dropdown(options={f"{step} steps": i for i, step in enumerate(steps)}, value=first, description="Trained for")
 
