@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from mavil_edu import MAViL, tiny
-from mavil_edu.config import AugmentConfig
+from mavil_edu import MAViL
+from mavil_edu.config import AugmentConfig, tiny_squares
 from mavil_edu.data.loader import training_steps
 from mavil_edu.data.world import World
 from mavil_edu.progress import tracked
@@ -33,15 +33,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of masks and order")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    base = tiny()
+    base = tiny_squares()
     config = replace(
         base,
         objective=replace(base.objective, whole_hidden=arguments.share),
         train=replace(base.train, steps=arguments.steps, base_lr=arguments.rate * 256 / base.train.batch),
     )
-    fabric, bare = make_fabric(config), MAViL.from_pretrained("tiny").train()
+    fabric, bare = make_fabric(config), MAViL.from_pretrained("tiny-squares").train()
     if bare.config != config.model:
-        raise SystemExit("The shipped weights are not of the preset tiny; make them anew: scripts/make_weights.py.")
+        raise SystemExit("The shipped weights are not of the preset tiny-squares; make them anew: scripts/make_weights.py.")
     model, optimiser = fabric.setup(bare, make_optimiser(bare, config.train))
     clips = World(arguments.clips, SEED, config.model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0)))
     stream = training_steps(clips, config.train.batch, arguments.seed)

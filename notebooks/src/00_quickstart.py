@@ -206,8 +206,8 @@ for what, ours, theirs, target, mask in (
     print(f"{what}: {100 * worse:.0f} % worse")
 
 # %% [markdown]
-# Hearing helps seeing a little; seeing hardly helps hearing, for the visible fifth of a sound tells more of the rest than any picture.
-# What sound and picture share is mostly in the *contrast*: that is how one finds the other.
+# Hardly: the visible fifth of a sound tells more of the rest than any picture, and the visible fifth of a picture more than any sound.
+# What sound and picture share is in the *contrast*: that is how one found the other above.
 
 # %% [markdown]
 # ## What to remember
