@@ -132,7 +132,7 @@ def test_every_control_has_a_name_and_is_reached_by_keyboard(explorer):
 
 def test_what_is_new_is_read_out(explorer):
     assert re.match(r'<p role="alert" aria-live="polite"[^>]*>Token 26', explorer.said.value)
-    assert re.search(r'<audio controls [^>]*aria-label="Token 26 alone', explorer.sound.value)
+    assert re.search(r'<audio controls [^>]*title="Token 26 alone', explorer.sound.value)
     assert not re.search(r"autoplay|loop", explorer.sound.value)
 
 
