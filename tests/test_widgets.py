@@ -9,13 +9,13 @@ import wave
 
 import pytest
 import torch
-from ipywidgets import BoundedIntText, Button, Dropdown, Widget
+from ipywidgets import BoundedIntText, Button, ToggleButtons, Widget
 
 from mavil_edu import audio, widgets
 from mavil_edu.config import AudioConfig
 
 CONFIG = AudioConfig(seconds=2.56, frames=256, patch_frames=32)  # 8 × 8 patches
-NAMED = (BoundedIntText, Dropdown, Button)  # controls to which ipywidgets ties their text as a name; a slider is none
+NAMED = (BoundedIntText, ToggleButtons, Button)  # controls to which ipywidgets ties their text as a name; a slider is none
 
 
 def log_mel() -> torch.Tensor:

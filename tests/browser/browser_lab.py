@@ -13,6 +13,8 @@ from mavil_edu.doctor import BROWSERS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+STEPS = ("unrun", "themes", "run", "keyboard")  # of visit.mjs
+QUICK = ("00_quickstart", "01_sound_to_tokens")  # the lessons that `make test` runs; it opens the others
 SETTINGS = {  # all cells are laid out, wherever they stand; no window about news, and nobody asked for any
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},

@@ -6,7 +6,8 @@ const SECONDS = 20; // until a player must have begun
 export async function playAll(page) {
   return page.evaluate(async (SECONDS) => {
     const play = async (player) => {
-      const name = `the ${player.localName} "${(player.title).slice(0, 40)}"`;
+      const cell = window.panel.content.widgets.findIndex((cell) => cell.node.contains(player));
+      const name = `cell ${cell}: the ${player.localName} "${player.title.slice(0, 40)}"`;
       if (!player.currentSrc && !player.src) return `${name} has nothing to play: its src was taken away`;
       const refused = await player.play().then(
         () => null,

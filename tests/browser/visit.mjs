@@ -61,8 +61,9 @@ async function visit(context, { notebook, steps }) {
   const page = await context.newPage();
   page.setDefaultTimeout(1000 * wish.patience);
   const addresses = new Set();
-  page.on("websocket", (socket) => addresses.add(socket.url()));
-  page.on("request", (request) => addresses.add(request.url()));
+  const ask = (request) => addresses.add(request.url());
+  page.on("websocket", ask);
+  context.on("request", ask); // of other windows, too
 
   const found = await openNotebook(page, wish, notebook);
   for (const step of steps) {
@@ -72,6 +73,7 @@ async function visit(context, { notebook, steps }) {
   }
   await shutDown(page);
   await page.close();
+  context.off("request", ask);
   const own = new URL(wish.url).host;
   return { ...found, foreign: [...addresses].filter((text) => /^(https?|wss?|ftp):/.test(text) && new URL(text).host !== own) };
 }
