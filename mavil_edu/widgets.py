@@ -33,7 +33,8 @@ def choice(options: Mapping[str, object] | Iterable[str], value: object, descrip
     A drop-down list takes less room, but JupyterLab takes its keys: an arrow goes to the next cell, and `d` twice deletes the cell.
     """
     tooltips = [f"{description}: {text}" for text in options]
-    return ToggleButtons(options=options, value=value, description=description, tooltips=tooltips, style={"button_width": "auto"})
+    layout, style = Layout(width="auto"), {"button_width": "auto"}
+    return ToggleButtons(options=options, value=value, description=description, tooltips=tooltips, layout=layout, style=style)
 
 
 class Shown(NamedTuple):

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from browser_lab import QUICK, ROOT, STEPS, Lab, missing
+
 
 def pytest_addoption(parser):
     parser.addoption("--screenshots", type=Path, help="where pictures of each notebook go, for a person to look at")

@@ -1,7 +1,7 @@
 // Explorers, used by keyboard alone: Tab into them, type, arrows, Enter. Something has to change, and to be said.
 
 const TABS = 60; // Tab presses from the cell into the explorer, or through it, at most
-const PATIENCE = 10_000; // ms until the kernel has answered
+const PATIENCE = 5_000; // ms until the kernel has answered
 
 /** What an explorer shows now: the line that is read out, its picture, its player; in a state that can be compared. */
 const state = (root) =>
