@@ -27,10 +27,10 @@ class Player:
 
 
 def _element(tag: str, kind: str, data: bytes, sentence: str, size: str = "") -> str:
-    """`src` on the element itself: Jupyter strips it from `<source>` in a notebook that is not trusted yet."""
+    """`src` on the element itself, and its name as `title`: Jupyter strips `<source src>` and `aria-label` where a notebook is not trusted."""
     encoded, text = base64.b64encode(data).decode(), html.escape(sentence)
     return (
-        f'<figure style="margin:0"><{tag} controls preload="metadata" aria-label="{text}"{size} src="data:{kind};base64,{encoded}"></{tag}>'
+        f'<figure style="margin:0"><{tag} controls preload="metadata" title="{text}"{size} src="data:{kind};base64,{encoded}"></{tag}>'
         f"<figcaption>{text}</figcaption></figure>"
     )
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from ipywidgets import BoundedIntText, Dropdown, Layout
+from ipywidgets import BoundedIntText, Layout
 from matplotlib.colors import to_rgb
 from torch import Tensor
 from torch.nn.functional import pad
@@ -16,7 +16,7 @@ from mavil_edu.display import player
 from mavil_edu.figures import HIDDEN, INK, _axes, _draw_spectrogram, _draw_strip, _limits, hidden_cells
 from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES
 from mavil_edu.overlay import Overlay
-from mavil_edu.widgets import Explorer, Shown
+from mavil_edu.widgets import Explorer, Shown, choice
 
 ROUNDS = 16  # of Griffin-Lim: a quarter of the usual, so that a choice is heard at once
 LOUDEST = 0.8  # what the loudest sample of the whole sound is brought to; its parts are raised by the same
@@ -118,11 +118,11 @@ def masking_explorer(
 
     narrow = Layout(width="13em")
     controls = {
-        "sound": Dropdown(options=list(AUDIO_STRATEGIES), value="random", description="Hide in the sound"),
-        "picture": Dropdown(options=list(VIDEO_STRATEGIES), value="random", description="Hide in the picture"),
+        "sound": choice(list(AUDIO_STRATEGIES), "random", "Hide in the sound"),
+        "picture": choice(list(VIDEO_STRATEGIES), "random", "Hide in the picture"),
         "ratio": BoundedIntText(value=ratio, min=0, max=100, step=5, description="Per cent hidden", layout=narrow),
         "seed": BoundedIntText(value=seed, min=0, max=DRAWS, description="Draw number", layout=narrow),
-        "hear": Dropdown(options=HEAR, value=0, description="Hear"),
+        "hear": choice(HEAR, 0, "Hear"),
     }
 
     def add(name: str, amount: int) -> None:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from ipywidgets import Dropdown
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -13,7 +12,7 @@ from mavil_edu import audio
 from mavil_edu.display import player
 from mavil_edu.figures import BLUE, INK, ORANGE, _array, _axes, _draw_spectrogram, _draw_strip, _limits
 from mavil_edu.overlay import Overlay
-from mavil_edu.widgets import Explorer, Shown
+from mavil_edu.widgets import Explorer, Shown, choice
 
 ROUNDS = 16  # of Griffin-Lim: a quarter of the usual, so that a choice is heard at once
 LOUDEST = 0.8  # what the loudest sample of the original is brought to; what the model makes is raised by the same
@@ -111,7 +110,7 @@ def steps_explorer(original: Look, looks: Sequence[Look], trivial: tuple[float, 
         sentence = f"After {look.step} steps. Error on held-out clips: {'; '.join(said)}."
         return Shown(sentence, view.png(look), player(waveform, f"After {look.step} steps"))
 
-    number = Dropdown(options={f"{step} steps": i for i, step in enumerate(steps)}, value=first, description="Trained for")
+    number = choice({f"{step} steps": i for i, step in enumerate(steps)}, first, "Trained for")
 
     def move(by: int) -> None:
         number.value = min(max(number.value + by, 0), len(steps) - 1)

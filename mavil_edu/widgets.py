@@ -1,17 +1,17 @@
 """Explorers: controls on top of pictures and sounds. Core ipywidgets, driven by traits; each shows the same without a kernel.
 
-The controls are number fields, lists and buttons, because ipywidgets ties a name to those: the handle of its slider has none, and a
-screen reader would say "slider" and nothing else. All of them work by keyboard.
+The controls are number fields and buttons, because ipywidgets ties a name to those: the handle of its slider has none, and a screen
+reader would say "slider" and nothing else. All of them work by keyboard.
 """
 
 import html
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
 import torch
-from ipywidgets import HTML, BoundedIntText, Button, Dropdown, HBox, Layout, VBox
+from ipywidgets import HTML, BoundedIntText, Button, HBox, Layout, ToggleButtons, VBox
 from ipywidgets.widgets.valuewidget import ValueWidget
 from torch import Tensor
 from torch.nn.functional import pad
@@ -25,6 +25,16 @@ from mavil_edu.figures import image_html
 AROUND = 4  # frames of silence before and after a patch that is played alone
 PEAK = 0.4  # what the loudest sample of a patch is brought to
 ROUNDS = 24  # of Griffin-Lim: a third of the usual, so that a choice is heard at once
+
+
+def choice(options: Mapping[str, object] | Iterable[str], value: object, description: str) -> ToggleButtons:
+    """One of several, by a row of buttons: Tab and Enter. `.value` is the option's value, or its text where options have none.
+
+    A drop-down list takes less room, but JupyterLab takes its keys: an arrow goes to the next cell, and `d` twice deletes the cell.
+    """
+    tooltips = [f"{description}: {text}" for text in options]
+    layout, style = Layout(width="auto"), {"button_width": "auto"}
+    return ToggleButtons(options=options, value=value, description=description, tooltips=tooltips, layout=layout, style=style)
 
 
 class Shown(NamedTuple):
@@ -129,7 +139,7 @@ def tokens_explorer(log_mel: Tensor, config: AudioConfig, t: int = 0, f: int = 0
     controls = {
         "time": BoundedIntText(value=t, min=0, max=times - 1, description="Time patch", layout=narrow),
         "frequency": BoundedIntText(value=f, min=0, max=pitches - 1, description="Frequency patch", layout=narrow),
-        "hear": Dropdown(options=HEAR, value=0, description="Hear"),
+        "hear": choice(HEAR, 0, "Hear"),
     }
 
     def move(name: str, step: int) -> Callable[[], None]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from ipywidgets import BoundedIntText, Button, Dropdown, Widget
+from ipywidgets import BoundedIntText, Button, ToggleButtons, Widget
 from PIL import Image
 from torch.nn.functional import max_pool2d
 
@@ -232,7 +232,7 @@ def everything(widget: Widget) -> list[Widget]:
 
 
 def test_every_control_has_a_name_of_its_own_and_is_reached_by_keyboard(explorer):
-    controls = [widget for widget in everything(explorer) if isinstance(widget, BoundedIntText | Dropdown | Button)]
+    controls = [widget for widget in everything(explorer) if isinstance(widget, BoundedIntText | ToggleButtons | Button)]
     assert set(explorer.controls.values()) | set(explorer.buttons.values()) == set(controls)
     assert all(len(widget.description) > 3 and not widget.disabled and widget.tabbable is not False for widget in controls)
     assert len({widget.description for widget in controls}) == len(controls)

@@ -86,7 +86,7 @@ def test_every_picture_and_player_has_a_caption_and_a_plain_text_twin(notebook):
     for output in shown:
         html, sentence = output.data["text/html"], output.data["text/plain"]
         assert len(sentence) > 20 and "object at 0x" not in sentence
-        assert "<figcaption>" in html and re.search(r'(alt|aria-label)="[^"]{20,}"', html)
+        assert "<figcaption>" in html and re.search(r'(alt|title)="[^"]{20,}"', html)
         assert "<source" not in html
 
 

@@ -9,13 +9,13 @@ import wave
 
 import pytest
 import torch
-from ipywidgets import BoundedIntText, Button, Dropdown, Widget
+from ipywidgets import BoundedIntText, Button, ToggleButtons, Widget
 
 from mavil_edu import audio, widgets
 from mavil_edu.config import AudioConfig
 
 CONFIG = AudioConfig(seconds=2.56, frames=256, patch_frames=32)  # 8 × 8 patches
-NAMED = (BoundedIntText, Dropdown, Button)  # controls to which ipywidgets ties their text as a name; a slider is none
+NAMED = (BoundedIntText, ToggleButtons, Button)  # controls to which ipywidgets ties their text as a name; a slider is none
 
 
 def log_mel() -> torch.Tensor:
@@ -132,7 +132,7 @@ def test_every_control_has_a_name_and_is_reached_by_keyboard(explorer):
 
 def test_what_is_new_is_read_out(explorer):
     assert re.match(r'<p role="alert" aria-live="polite"[^>]*>Token 26', explorer.said.value)
-    assert re.search(r'<audio controls [^>]*aria-label="Token 26 alone', explorer.sound.value)
+    assert re.search(r'<audio controls [^>]*title="Token 26 alone', explorer.sound.value)
     assert not re.search(r"autoplay|loop", explorer.sound.value)
 
 
