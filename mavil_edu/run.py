@@ -5,7 +5,6 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 
 from mavil_edu import report
 from mavil_edu.card import model_card
-from mavil_edu.checkpoint import write_json, write_text
+from mavil_edu.checkpoint import versions, write_json, write_text
 from mavil_edu.config import Config, from_dict, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, Labels, evaluation_batch
 from mavil_edu.data.folder import FolderClips, count_clips
@@ -40,17 +39,6 @@ DEMO_EVALUATION_CLIPS = 200
 
 class RunError(ValueError):
     """A run cannot start as asked; the message says why and what to do."""
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run's numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("mavil-edu", "torch", "torchaudio", "torchvision", "lightning-fabric", "av", "einops", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
 
 
 def machine(device: torch.device) -> str:

@@ -252,7 +252,7 @@ if sys.argv[1] == "by default":
     train.keep_freed_memory = lambda: None
 config = tiny()
 fabric = train.make_fabric(config)
-model, optimiser = fabric.setup(*(lambda model: (model, train.make_optimiser(model, config.train)))(MAViL(config)))
+model, optimiser = train.set_up(fabric, MAViL(config), config.train)
 from mavil_edu.data.loader import training_steps
 from mavil_edu.data.world import World
 data = next(training_steps(World(32, 0, config.model, config.train.augment), 32, 0))

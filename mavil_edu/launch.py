@@ -1,0 +1,140 @@
+"""Several processes on this machine: started, watched and ended together. No torch here: whoever watches has to be light."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import BinaryIO, NamedTuple
+
+GRACE = 30.0  # seconds that the others have to save and end when one has gone
+LIFELINE = "MAVIL_EDU_LIFELINE"  # a pipe that closes when the watching process has gone, however it went
+
+
+class Place(NamedTuple):
+    """Where this process stands among those of its run."""
+
+    rank: int
+    ranks: int
+    here: int  # of them on this machine
+
+
+def place() -> Place:
+    """This process's place, by torchrun's variables; alone without them."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Place(0, 1, 1)
+    return Place(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
+
+
+def launched() -> int:
+    """How many processes this one's run has."""
+    return place().ranks
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def hold_lifeline() -> None:
+    """Ends this process as SIGTERM would when the one that started it has gone; nothing is done where none has."""
+    number = os.environ.pop(LIFELINE, None)
+    if number is None:
+        return
+
+    def wait() -> None:
+        os.read(int(number), 1)  # returns when the other end is closed
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+class _Group:
+    """The processes of one run, and what those but the first say on standard error."""
+
+    def __init__(self, command: Sequence[str], count: int):
+        reading, self.lifeline = os.pipe()
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+        shared = {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+            "TORCHELASTIC_RUN_ID": "mavil-edu", "OMP_NUM_THREADS": threads, LIFELINE: str(reading),
+        }  # fmt: skip
+        self.said: list[BinaryIO | None] = [None, *(tempfile.TemporaryFile() for _ in range(count - 1))]
+        self.members = [
+            subprocess.Popen(
+                command,
+                env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=None if rank == 0 else subprocess.DEVNULL,
+                stderr=self.said[rank],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[reading],
+                start_new_session=True,  # Ctrl-C reaches them through us, once
+            )
+            for rank in range(count)
+        ]
+        os.close(reading)
+
+    def send(self, number: int) -> None:
+        for member in self.members:
+            if member.poll() is None:
+                member.send_signal(number)
+
+    def first_gone(self) -> int | None:
+        """The first process found to have ended badly; one killed by a signal before one that ended by itself."""
+        gone = [rank for rank, member in enumerate(self.members) if member.poll() not in (None, 0)]
+        return min(gone, key=lambda rank: (self.members[rank].returncode > 0, rank)) if gone else None
+
+    def last_words(self, rank: int) -> str:
+        if self.said[rank] is None:
+            return ""
+        self.said[rank].seek(0)
+        return self.said[rank].read().decode(errors="replace").strip()
+
+
+def watch(arguments: Sequence[str], count: int) -> int:
+    """Runs `mavil-edu ARGUMENTS` in `count` processes on this machine; returns the exit status of the whole.
+
+    Ctrl-C and SIGTERM are handed on. Where one process ends badly the others are asked to end, and killed after 30 seconds.
+    """
+    group = _Group([sys.executable, "-m", "mavil_edu", *arguments], count)
+    old = {number: signal.signal(number, lambda got, _: group.send(got)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while group.first_gone() is None and any(member.poll() is None for member in group.members):
+            time.sleep(0.05)
+        gone = group.first_gone()
+        until = time.monotonic() + GRACE
+        if gone is not None:
+            group.send(signal.SIGTERM)  # once: twice means at once, and the first process may be saving
+        while any(member.poll() is None for member in group.members) and time.monotonic() < until:
+            time.sleep(0.05)
+    finally:
+        group.send(signal.SIGKILL)  # who has not ended by now; nobody in most cases
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    return _verdict(group, gone, count)
+
+
+def _verdict(group: _Group, gone: int | None, count: int) -> int:
+    """The exit status of the whole run; why it ended is said, unless the first process has said so."""
+    if gone is None:
+        return 0
+    status = group.members[gone].returncode
+    if status < 0:
+        why = " It may have used up the memory." if status == -signal.SIGKILL else ""
+        _say(
+            f"error: process {gone} of {count} was ended by {signal.Signals(-status).name}.{why} The others were stopped. "
+            "What is saved is whole. To go on: the same command with --resume."
+        )
+        return 2
+    if status != 130 and gone > 0:
+        _say(f"Process {gone} of {count} stopped the run:\n{group.last_words(gone)}")
+    return status

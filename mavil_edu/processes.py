@@ -1,0 +1,176 @@
+"""Several processes train one model: how they find each other, what they exchange, and how they agree. Nothing else here knows of them.
+
+Each process (a rank) computes its own rows of every global batch. What a loss compares is gathered from all of them, with gradients, so
+that a loss is the whole batch's in every process; and the gradient of the weights, averaged over processes, is then the whole batch's.
+"""
+
+import re
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from einops import rearrange
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from mavil_edu.launch import launched, place
+
+Found = TypeVar("Found")
+PATIENCE = timedelta(minutes=30)  # that processes wait for the first one, which evaluates and writes alone
+LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|peer|store", re.IGNORECASE)
+
+
+class ProcessError(RuntimeError):
+    """The processes of a run cannot work together; the message says why and what to do."""
+
+
+class ToldByFirst(RuntimeError):
+    """Process 0 has ended with an error that it tells itself."""
+
+
+def join(precision: str = "32-true") -> Fabric:
+    """This process's place among those of its run: CUDA, MPS or CPU where it is alone; else NCCL on CUDA, gloo on CPU.
+
+    Processes are those that `mavil-edu pretrain --processes`, `torchrun` or `fabric run` started. May be called again: they meet once.
+    Raises ProcessError where a machine has GPUs, but fewer than processes.
+    """
+    if launched() == 1:
+        return Fabric(accelerator="auto", devices=1, precision=precision)
+    here = place()
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < here.here:
+        raise ProcessError(
+            f"This machine has {gpus} GPUs for {here.here} processes; start {gpus}, or hide the GPUs to use the CPU: CUDA_VISIBLE_DEVICES="
+        )
+    # A step with all of one modality hidden leaves weights without a gradient, in every process the same: found anew each step.
+    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, timeout=PATIENCE)
+    fabric = Fabric(
+        accelerator="cuda" if gpus else "cpu",
+        devices=here.here,
+        num_nodes=here.ranks // here.here,
+        strategy=strategy,
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+class WithLosses(nn.Module):
+    """A model whose forward pass ends in its losses: only then can DDP see which weights a step has no gradient for."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, audio: Tensor, video: Tensor, masks: Any, second: Any, losses: Callable[[Any], Any]) -> Any:
+        """`losses` of the model's output; they are computed in full precision."""
+        output = self.model(audio, video, masks, second)
+        with torch.autocast(audio.device.type, enabled=False):
+            return losses(output)
+
+
+def gather_rows(fabric: Fabric, x: Tensor) -> Tensor:
+    """The rows of all processes, in order, with gradients: (b, …) -> (ranks · b, …); those of a single process as they are.
+
+    Backward, each process's rows get the sum of the gradients that all processes have for them.
+    """
+    return x if fabric.world_size == 1 else rearrange(fabric.all_gather(x, sync_grads=True), "ranks b ... -> (ranks b) ...")
+
+
+def from_first(fabric: Fabric, make: Callable[[], Found]) -> Found:
+    """What `make` returns in process 0, in every process; if it raises there, all stop, and process 0 tells why."""
+    if fabric.world_size == 1:
+        return make()
+    found, error = None, None
+    if fabric.is_global_zero:
+        try:
+            found = make()
+        except BaseException as raised:  # the others have to hear of anything, a KeyboardInterrupt too, or they would wait
+            error = raised
+    found, good = fabric.broadcast((found, error is None))
+    if error is not None:
+        raise error
+    if not good:
+        raise ToldByFirst("Process 0 has stopped and says why.")
+    return found
+
+
+def only_first(fabric: Fabric, make: Callable[[], Found]) -> Found | None:
+    """What `make` returns in process 0, there; None in the others, which wait for it, and stop if it raises."""
+    kept = []
+    from_first(fabric, lambda: kept.append(make()))
+    return kept[0] if kept else None
+
+
+def from_all(fabric: Fabric, items: list[Found]) -> list[Found]:
+    """The items of all processes, by their order; in each of them."""
+    if fabric.world_size == 1:
+        return list(items)
+    found: list[list[Found]] = [[]] * fabric.world_size
+    torch.distributed.all_gather_object(found, items)
+    return [item for some in found for item in some]
+
+
+def share_of(rows: Tensor, fabric: Fabric) -> Tensor:
+    """This process's part of the rows of a global batch: (ranks · b, …) -> (b, …)."""
+    return rearrange(rows, "(ranks b) ... -> ranks b ...", ranks=fabric.world_size)[fabric.global_rank]
+
+
+def check_shared(batch: int, accumulate: int, ranks: int) -> None:
+    """Raises ProcessError where a batch cannot be shared out evenly to processes and accumulation rounds."""
+    if ranks > 1 and batch % (ranks * accumulate):
+        rounds = f" in {accumulate} rounds" if accumulate > 1 else ""
+        raise ProcessError(
+            f"A batch of {batch}{rounds} cannot be shared by {ranks} processes; give a batch that is a multiple of {ranks * accumulate} "
+            "(--config.train.batch), or start another number of processes."
+        )
+
+
+@contextmanager
+def meeting(fabric: Fabric):
+    """Where processes exchange something: if one of them has gone, a ProcessError says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size == 1 or not (isinstance(error, torch.distributed.DistError) or LOST.search(str(error))):
+            raise
+        raise ProcessError(
+            f"Another of the {fabric.world_size} processes has gone, so the run ends here. Go on from the last checkpoint with --resume."
+        ) from error
+
+
+class Interrupt:
+    """Turns Ctrl-C and SIGTERM into a flag, so that a step is finished and saved before the program ends."""
+
+    def __init__(self):
+        self.by: signal.Signals | None = None
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self.by:  # asked twice: at once
+            raise KeyboardInterrupt("stopped in the middle of a step")
+        self.by = signal.Signals(number)
+
+    def anywhere(self, fabric: Fabric) -> signal.Signals | None:
+        """The signal that any process has got, the same answer in all of them: so they stop after the same step."""
+        if fabric.world_size == 1:
+            return self.by
+        number = int(fabric.all_gather(torch.tensor(int(self.by or 0))).max())
+        return signal.Signals(number) if number else None
+
+    @contextmanager
+    def watching(self):
+        """Listens while the block runs; outside the main thread signals cannot be caught, and nothing is done."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
