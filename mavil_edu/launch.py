@@ -68,6 +68,7 @@ class _Group:
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
             "TORCHELASTIC_RUN_ID": "mavil-edu", "OMP_NUM_THREADS": threads, LIFELINE: str(reading),
         }  # fmt: skip
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns that it looks for weights without a gradient, as it was told
         self.said: list[BinaryIO | None] = [None, *(tempfile.TemporaryFile() for _ in range(count - 1))]
         self.members = [
             subprocess.Popen(

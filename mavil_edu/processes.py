@@ -4,15 +4,18 @@ Each process (a rank) computes its own rows of every global batch. What a loss c
 that a loss is the whole batch's in every process; and the gradient of the weights, averaged over processes, is then the whole batch's.
 """
 
+import logging
 import re
 import signal
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import timedelta
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from einops import rearrange
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
@@ -32,6 +35,8 @@ class ProcessError(RuntimeError):
 class ToldByFirst(RuntimeError):
     """Process 0 has ended with an error that it tells itself."""
 
+    quiet = True
+
 
 def join(precision: str = "32-true") -> Fabric:
     """This process's place among those of its run: CUDA, MPS or CPU where it is alone; else NCCL on CUDA, gloo on CPU.
@@ -48,7 +53,11 @@ def join(precision: str = "32-true") -> Fabric:
             f"This machine has {gpus} GPUs for {here.here} processes; start {gpus}, or hide the GPUs to use the CPU: CUDA_VISIBLE_DEVICES="
         )
     # A step with all of one modality hidden leaves weights without a gradient, in every process the same: found anew each step.
-    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, timeout=PATIENCE)
+    # Positions never change, so that buffers need not be sent each step; the option has two names, by torch's version.
+    named = signature(nn.parallel.DistributedDataParallel).parameters
+    buffers = {"forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers": False}
+    strategy = DDPStrategy(find_unused_parameters=True, timeout=PATIENCE, **buffers)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no banner
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",
         devices=here.here,
@@ -74,12 +83,28 @@ class WithLosses(nn.Module):
             return losses(output)
 
 
+class _Gathered(torch.autograd.Function):
+    """The tensors of all processes, stacked; backward, the sum of what all processes have as this one's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        found = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(found, x.contiguous())
+        return torch.stack(found)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        summed = gradient.contiguous()
+        dist.all_reduce(summed)
+        return summed[dist.get_rank()]
+
+
 def gather_rows(fabric: Fabric, x: Tensor) -> Tensor:
     """The rows of all processes, in order, with gradients: (b, …) -> (ranks · b, …); those of a single process as they are.
 
     Backward, each process's rows get the sum of the gradients that all processes have for them.
     """
-    return x if fabric.world_size == 1 else rearrange(fabric.all_gather(x, sync_grads=True), "ranks b ... -> (ranks b) ...")
+    return x if fabric.world_size == 1 else rearrange(_Gathered.apply(x), "ranks b ... -> (ranks b) ...")
 
 
 def from_first(fabric: Fabric, make: Callable[[], Found]) -> Found:
@@ -112,7 +137,7 @@ def from_all(fabric: Fabric, items: list[Found]) -> list[Found]:
     if fabric.world_size == 1:
         return list(items)
     found: list[list[Found]] = [[]] * fabric.world_size
-    torch.distributed.all_gather_object(found, items)
+    dist.all_gather_object(found, items)
     return [item for some in found for item in some]
 
 
@@ -137,7 +162,7 @@ def meeting(fabric: Fabric):
     try:
         yield
     except RuntimeError as error:
-        if fabric.world_size == 1 or not (isinstance(error, torch.distributed.DistError) or LOST.search(str(error))):
+        if fabric.world_size == 1 or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
             raise
         raise ProcessError(
             f"Another of the {fabric.world_size} processes has gone, so the run ends here. Go on from the last checkpoint with --resume."
@@ -159,8 +184,9 @@ class Interrupt:
         """The signal that any process has got, the same answer in all of them: so they stop after the same step."""
         if fabric.world_size == 1:
             return self.by
-        number = int(fabric.all_gather(torch.tensor(int(self.by or 0))).max())
-        return signal.Signals(number) if number else None
+        number = torch.tensor(int(self.by or 0), device=fabric.device)
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return signal.Signals(int(number)) if number else None
 
     @contextmanager
     def watching(self):
