@@ -94,12 +94,20 @@ def folder(name: str, seed: int, runs: Path) -> Path:
     return runs / f"{name.replace(' ', '-')}-{seed}"
 
 
+def _same(asked: dict, stored: dict) -> bool:
+    """Whether a stored run is the one that is asked for; a field that its config did not have yet is at its default."""
+    try:
+        return asked == stored | {"config": to_dict(from_dict(Config, stored["config"]))}
+    except ValueError:  # a field that is no more
+        return False
+
+
 def one(name: str, config: Config, special: dict, seed: int, minutes: float | None, runs: Path) -> dict:
     """Trains and scores one condition with one seed, or reads what an earlier call found with the same config."""
     run = folder(name, seed, runs)
     asked = {"config": to_dict(config), "clips": [CLIPS, HELD_OUT_CLIPS, PROBE_CLIPS], "world": VERSION, "minutes": minutes}
     stored = run / "row.json"
-    if stored.exists() and (found := json.loads(stored.read_text()))["asked"] == asked:
+    if stored.exists() and _same(asked, (found := json.loads(stored.read_text()))["asked"]):
         return found["row"]
     difficulty = special.get("difficulty", "default")
     training, held, fitted = worlds(config, runs, difficulty)

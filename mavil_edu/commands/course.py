@@ -20,7 +20,7 @@ def check(
     Only imports, definitions and literal values are run, in a process of its own; nothing trains. Still, it runs code: check only
     what you would run.
 
-    Example: mavil-edu check notebooks/04_masked_autoencoder.ipynb
+    Example: mavil-edu check notebooks/03_masking.ipynb
 
     Args:
         paths: .ipynb or .py files.
@@ -28,7 +28,7 @@ def check(
         json: print a list of objects in place of a table.
     """
     if not paths:
-        raise ValueError("Name one or more files: mavil-edu check notebooks/04_masked_autoencoder.ipynb")
+        raise ValueError("Name one or more files: mavil-edu check notebooks/03_masking.ipynb")
     from rich.console import Console
 
     from mavil_edu.course.grade_file import grade_file

@@ -11,6 +11,7 @@ def embed(paths: tyro.conf.Positional[list[Path]], out: Path, checkpoint: str = 
     """Writes the embeddings of every window of any clips as a table: .parquet, or .npz for NumPy.
 
     Example: mavil-edu embed my_clips --checkpoint runs/mine --out features.parquet
+
     Example: mavil-edu embed holiday.mp4 --checkpoint released.pth --out features.npz
 
     Columns: clip; audio_start, audio_stop, video_start, video_stop in seconds; audio and video, each modality's own embedding; fused, the

@@ -63,7 +63,9 @@ def finetune(
     """Trains a pre-trained model on labels, and tests it once, beside the answers that need no fine-tuning.
 
     Example: mavil-edu finetune --data av_mnist --checkpoint runs/digits --labels 0.1 --out runs/few-labels
+
     Example: mavil-edu finetune --data av_mnist --checkpoint runs/digits --labels 0.1 --from-scratch --out runs/control
+
     Example: mavil-edu finetune --data ESC-50 --checkpoint runs/mine --fold 1 --out runs/esc50
 
     Args:

@@ -73,6 +73,7 @@ def inpaint(
     """Hides most or all of one modality and fills it from the other, beside another clip's, none, and answers without a model.
 
     Example: mavil-edu inpaint --hide video --ratio 0.8 --out filled
+
     Example: mavil-edu inpaint --hide audio --checkpoint runs/mine --data my_clips --json
 
     Args:

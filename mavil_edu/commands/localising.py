@@ -50,6 +50,7 @@ def localise(
     """Shows where in the picture a clip's sound comes from; without CLIP, measures on generated clips how well that points.
 
     Example: mavil-edu localise holiday.mp4 --checkpoint runs/mine --out where
+
     Example: mavil-edu localise --checkpoint runs/demo --clips 300 --out where
 
     Args:

@@ -12,6 +12,7 @@ def masks(
     """Draws what each masking strategy hides of a clip, at some ratios: one picture.
 
     Example: mavil-edu masks --out masking.png
+
     Example: mavil-edu masks --clip holiday.mp4 --preset tiny --ratios 0.75 0.9 --out masking.png
 
     Args:

@@ -67,6 +67,7 @@ def probe(
     """Asks a model's embeddings for the labels of clips, beside raw features, an untrained model and chance.
 
     Example: mavil-edu probe --checkpoint runs/demo --data world --column material size
+
     Example: mavil-edu probe --checkpoint runs/mine --data my_labelled_clips --json
 
     Args:

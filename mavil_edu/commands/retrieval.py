@@ -198,7 +198,9 @@ def retrieve(
     """Finds the pictures that go with a clip's sound, and the sounds that go with its picture; without CLIP, measures how well it can.
 
     Example: mavil-edu retrieve --checkpoint runs/mine --data other_clips --by class
+
     Example: mavil-edu retrieve holiday.mp4 --checkpoint runs/mine --data my_clips --top 5
+
     Example: mavil-edu retrieve --data my_clips --page retrieval.html
 
     Args:

@@ -67,7 +67,9 @@ def pretrain(
     """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
 
     Example: mavil-edu pretrain --data my_clips --preset tiny --minutes 10 --out runs/mine
+
     Example: mavil-edu pretrain --data downloads --list vggsound.csv --out runs/vggsound
+
     Example: mavil-edu pretrain --data my_clips --teacher runs/mine --out runs/student    # stage 2
 
     Args:
@@ -135,6 +137,7 @@ def reconstruct(
     """Hides most of a clip's sound and picture and lets a model fill them in: pictures, sounds and videos.
 
     Example: mavil-edu reconstruct --checkpoint runs/demo holiday.mp4 --out holiday
+
     Example: mavil-edu reconstruct holiday.mp4 --out unheard --audio-ratio 1 --video-ratio 0    # the sound from the sight alone
 
     Args:
