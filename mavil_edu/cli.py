@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if not getattr(error, "quiet", False):  # of several processes one tells
             say(f"error: {error}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
-        return 2
+        return getattr(error, "status", 2)
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)

@@ -1,5 +1,6 @@
 """Several processes on this machine: started, watched and ended together. No torch here: whoever watches has to be light."""
 
+import math
 import os
 import signal
 import socket
@@ -8,10 +9,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
 GRACE = 30.0  # seconds that the others have to save and end when one has gone
+LEFT_ALONE = 3  # exit status of a process that ended because another had gone
+CAUSE = 5.0  # seconds that are waited for the process that had gone, to tell the cause from its consequences
 LIFELINE = "MAVIL_EDU_LIFELINE"  # a pipe that closes when the watching process has gone, however it went
 
 
@@ -90,9 +93,20 @@ class _Group:
                 member.send_signal(number)
 
     def first_gone(self) -> int | None:
-        """The first process found to have ended badly; one killed by a signal before one that ended by itself."""
+        """The process that ended badly: one killed by a signal before one with an error, and that before those which were left alone."""
         gone = [rank for rank, member in enumerate(self.members) if member.poll() not in (None, 0)]
-        return min(gone, key=lambda rank: (self.members[rank].returncode > 0, rank)) if gone else None
+        return min(gone, key=lambda rank: (self._left_alone(rank), self.members[rank].returncode > 0, rank)) if gone else None
+
+    def _left_alone(self, rank: int) -> bool:
+        return self.members[rank].returncode == LEFT_ALONE
+
+    def cause_known(self) -> bool:
+        """Whether a process has gone for a reason of its own, or all have ended."""
+        gone = self.first_gone()
+        return not self.running() or (gone is not None and not self._left_alone(gone))
+
+    def running(self) -> bool:
+        return any(member.poll() is None for member in self.members)
 
     def last_words(self, rank: int) -> str:
         if self.said[rank] is None:
@@ -101,22 +115,32 @@ class _Group:
         return self.said[rank].read().decode(errors="replace").strip()
 
 
+def _wait(until: Callable[[], bool], seconds: float = math.inf) -> None:
+    end = time.monotonic() + seconds
+    while not until() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def watch(arguments: Sequence[str], count: int) -> int:
     """Runs `mavil-edu ARGUMENTS` in `count` processes on this machine; returns the exit status of the whole.
 
     Ctrl-C and SIGTERM are handed on. Where one process ends badly the others are asked to end, and killed after 30 seconds.
     """
     group = _Group([sys.executable, "-m", "mavil_edu", *arguments], count)
-    old = {number: signal.signal(number, lambda got, _: group.send(got)) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = []
+
+    def hand_on(number: int, _frame: object) -> None:
+        asked.append(number)
+        group.send(number)
+
+    old = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while group.first_gone() is None and any(member.poll() is None for member in group.members):
-            time.sleep(0.05)
+        _wait(lambda: group.first_gone() is not None or not group.running())
+        _wait(group.cause_known, CAUSE)
         gone = group.first_gone()
-        until = time.monotonic() + GRACE
-        if gone is not None:
-            group.send(signal.SIGTERM)  # once: twice means at once, and the first process may be saving
-        while any(member.poll() is None for member in group.members) and time.monotonic() < until:
-            time.sleep(0.05)
+        if gone is not None and not asked:  # a second signal would mean at once, and the first process may be saving
+            group.send(signal.SIGTERM)
+        _wait(lambda: not group.running(), GRACE)
     finally:
         group.send(signal.SIGKILL)  # who has not ended by now; nobody in most cases
         for number, handler in old.items():
@@ -138,4 +162,4 @@ def _verdict(group: _Group, gone: int | None, count: int) -> int:
         return 2
     if status != 130 and gone > 0:
         _say(f"Process {gone} of {count} stopped the run:\n{group.last_words(gone)}")
-    return status
+    return 2 if status == LEFT_ALONE else status

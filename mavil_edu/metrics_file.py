@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 from mavil_edu.checkpoint import write_text
@@ -20,6 +21,10 @@ class MetricsFile:
     def write(self, row: dict) -> None:
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
+
+    def to_disk(self) -> None:
+        """Waits until all that was written has reached the disk."""
+        os.fsync(self.file.fileno())
 
     def close(self) -> None:
         self.file.close()

@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from mavil_edu.launch import launched, place
+from mavil_edu.launch import LEFT_ALONE, launched, place
 
 Found = TypeVar("Found")
 PATIENCE = timedelta(minutes=30)  # that processes wait for the first one, which evaluates and writes alone
@@ -32,10 +32,16 @@ class ProcessError(RuntimeError):
     """The processes of a run cannot work together; the message says why and what to do."""
 
 
+class LeftAlone(ProcessError):
+    """Another process has gone, so that this one cannot go on."""
+
+    status = LEFT_ALONE
+
+
 class ToldByFirst(RuntimeError):
     """Process 0 has ended with an error that it tells itself."""
 
-    quiet = True
+    quiet, status = True, LEFT_ALONE
 
 
 def join(precision: str = "32-true") -> Fabric:
@@ -107,6 +113,20 @@ def gather_rows(fabric: Fabric, x: Tensor) -> Tensor:
     return x if fabric.world_size == 1 else rearrange(_Gathered.apply(x), "ranks b ... -> (ranks b) ...")
 
 
+@contextmanager
+def meeting(fabric: Fabric):
+    """Where processes exchange something: if one of them has gone, a LeftAlone says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or (type(error) is RuntimeError and LOST.search(str(error)))
+        if fabric.world_size == 1 or not lost:
+            raise
+        raise LeftAlone(
+            f"Another of the {fabric.world_size} processes has gone, so the run ends here. Go on from the last checkpoint with --resume."
+        ) from error
+
+
 def from_first(fabric: Fabric, make: Callable[[], Found]) -> Found:
     """What `make` returns in process 0, in every process; if it raises there, all stop, and process 0 tells why."""
     if fabric.world_size == 1:
@@ -117,7 +137,8 @@ def from_first(fabric: Fabric, make: Callable[[], Found]) -> Found:
             found = make()
         except BaseException as raised:  # the others have to hear of anything, a KeyboardInterrupt too, or they would wait
             error = raised
-    found, good = fabric.broadcast((found, error is None))
+    with meeting(fabric):
+        found, good = fabric.broadcast((found, error is None))
     if error is not None:
         raise error
     if not good:
@@ -137,13 +158,21 @@ def from_all(fabric: Fabric, items: list[Found]) -> list[Found]:
     if fabric.world_size == 1:
         return list(items)
     found: list[list[Found]] = [[]] * fabric.world_size
-    dist.all_gather_object(found, items)
+    with meeting(fabric):
+        dist.all_gather_object(found, items)
     return [item for some in found for item in some]
 
 
 def share_of(rows: Tensor, fabric: Fabric) -> Tensor:
     """This process's part of the rows of a global batch: (ranks · b, …) -> (b, …)."""
     return rearrange(rows, "(ranks b) ... -> ranks b ...", ranks=fabric.world_size)[fabric.global_rank]
+
+
+def check_same(fabric: Fabric, here: object, what: str) -> None:
+    """Raises ProcessError where processes do not find the same, such as the checkpoint to go on from."""
+    found = from_all(fabric, [here])
+    if any(one != found[0] for one in found):
+        raise ProcessError(f"The processes find different {what}: {found}. Their machines have to see the same --data and --out folders.")
 
 
 def check_shared(batch: int, accumulate: int, ranks: int) -> None:
@@ -154,19 +183,6 @@ def check_shared(batch: int, accumulate: int, ranks: int) -> None:
             f"A batch of {batch}{rounds} cannot be shared by {ranks} processes; give a batch that is a multiple of {ranks * accumulate} "
             "(--config.train.batch), or start another number of processes."
         )
-
-
-@contextmanager
-def meeting(fabric: Fabric):
-    """Where processes exchange something: if one of them has gone, a ProcessError says so."""
-    try:
-        yield
-    except RuntimeError as error:
-        if fabric.world_size == 1 or not (isinstance(error, dist.DistError) or LOST.search(str(error))):
-            raise
-        raise ProcessError(
-            f"Another of the {fabric.world_size} processes has gone, so the run ends here. Go on from the last checkpoint with --resume."
-        ) from error
 
 
 class Interrupt:

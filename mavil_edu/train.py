@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, remove_leftovers, save_checkpoint, save_model, versions
-from mavil_edu.config import Config, ObjectiveConfig, TrainConfig, to_dict
+from mavil_edu.config import Config, ObjectiveConfig, TrainConfig, from_dict, to_dict
 from mavil_edu.data.batch import Clips, Skipped, to_inputs
 from mavil_edu.data.loader import Step, generator_for, training_steps
 from mavil_edu.evaluate import HeldOut, MakeTargets, scored_patches
@@ -28,7 +28,7 @@ from mavil_edu.losses import log_b
 from mavil_edu.masking import scheduled_ratio
 from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.metrics_file import MetricsFile
-from mavil_edu.processes import Interrupt, WithLosses, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
+from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
 from mavil_edu.progress import ProgressBar, terms_line
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
@@ -306,11 +306,12 @@ class _Book:
         return losses["total"]
 
     def save(self, optimiser: torch.optim.Optimizer, state: dict, fabric: Fabric) -> None:
-        """A checkpoint, and `model/`."""
+        """`model/`, and a checkpoint."""
         scaler = fabric.strategy.precision.state_dict()  # of 16-mixed; empty otherwise
         with writing(self.run):
+            self.metrics.to_disk()
+            save_model(self.model, self.run / "model")  # before: a run that is killed in between writes it again when it is resumed
             save_checkpoint(self.run / "checkpoints", self.model, optimiser, state | {"scaler": scaler}, random_states(fabric.device))
-            save_model(self.model, self.run / "model")
 
 
 def random_states(device: torch.device) -> dict[str, torch.Tensor]:
@@ -324,8 +325,8 @@ def _go_on(run: Path, config: Config, model: MAViL, optimiser: torch.optim.Optim
         return Progress()
     state = load_checkpoint(run / "checkpoints", model, optimiser)
     random = state.pop("random", {})
-    stored, now = state.pop("config", None), to_dict(config)
-    if stored is not None and stored != now:
+    stored = state.pop("config", None)
+    if stored is not None and from_dict(Config, stored) != config:
         raise TrainingError(f"The newest checkpoint in {run} was made by another config than the run's; put {run / 'config.json'} back.")
     if state.pop("versions", None) not in (None, versions()) and fabric.is_global_zero:
         print("The run began with other versions of its libraries: it goes on, but not bit for bit.", file=sys.stderr)
@@ -369,6 +370,7 @@ def train(
     bare = MAViL(config)
     model, optimiser = set_up(fabric, bare, config.train)
     progress = _go_on(run, config, bare, optimiser, fabric) if resume else Progress()
+    check_same(fabric, (len(clips), progress.step), "numbers of clips or steps to go on from")
     make_targets = make_targets or (held_out.make_targets if held_out else None)
     skipped: list[Skipped] = []  # draws of this process, since the last checkpoint
     origin = {"config": to_dict(config), "seed": seed, "generation": generation, "versions": versions(), "processes": fabric.world_size}

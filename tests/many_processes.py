@@ -1,0 +1,96 @@
+"""Run by test_processes.py as a program: steps and runs in 1, 2 and 4 processes, forked after one import, their results in a folder."""
+
+import os
+import sys
+import traceback
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from test_train import Noise, held_out_of, small_config
+
+from mavil_edu import train
+from mavil_edu.data.batch import Batch
+from mavil_edu.data.loader import training_steps
+from mavil_edu.launch import _free_port
+from mavil_edu.mavil import MAViL
+
+BATCH = 8
+
+
+class Padded(Noise):
+    """Clips of unlike lengths: of most, some of the sound and one frame is padding."""
+
+    def sample(self, index, generator):
+        sample = super().sample(index, generator)
+        stop = len(sample.waveform) * (2 + index % 3) // 4
+        sample.waveform[stop:] = 0
+        seen = sample.seen.clone()
+        seen[-1 - index % 2 :] = index % 2 == 0
+        return sample._replace(heard=torch.tensor([0, stop]), seen=seen)
+
+
+def config_of(case: str):
+    config = small_config(precision="64-true", accumulate=2 if case == "accumulated" else 1)
+    objective = replace(config.objective, alpha=1.0, beta=1.0, score_padding=False, second_ratio=None)
+    if case == "hidden":  # all the sound, in the first view: nothing to contrast with, and weights without a gradient
+        objective = replace(objective, audio_ratio=1.0, inter_views=1)
+    return replace(config, objective=objective, train=replace(config.train, batch=BATCH))
+
+
+def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
+    """One step's losses and gradients, in float64."""
+    config = config_of(case)
+    fabric = train.make_fabric(config)
+    torch.manual_seed(0)
+    bare = MAViL(config)
+    model, _ = train.set_up(fabric, bare, config.train)
+    for _ in range(2):  # DDP orders its work anew after the first
+        data = next(training_steps(Padded(20, config), BATCH, 0, rank=rank, ranks=ranks))
+        data = data._replace(batch=Batch(data.batch.waveform.double(), *data.batch[1:]))
+        model.zero_grad()
+        losses = train._backward(fabric, model, data, config, 0, 3, None)
+    found = {name: parameter.grad for name, parameter in bare.named_parameters() if parameter.grad is not None}
+    found |= {f"loss {name}": value for name, value in losses._asdict().items() if value is not None}
+    save_file({name: value.detach().clone() for name, value in found.items()}, out / f"{case}-{ranks}-{rank}.safetensors")
+
+
+def run(rank: int, ranks: int, out: Path) -> None:
+    """A whole run of 8 steps, in float32."""
+    config = small_config()
+    held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
+    model, _ = train.train(config, Noise(10, config), held_out, out / f"run-{ranks}" if rank == 0 else out / f"none-{rank}")
+    save_file({name: value.clone() for name, value in model.state_dict().items()}, out / f"run-{ranks}-{rank}.safetensors")
+
+
+def in_processes(ranks: int, work) -> None:
+    """Forks as many processes, each with torchrun's variables, and waits for them."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    children = []
+    for rank in range(ranks):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.environ |= shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "TORCHELASTIC_RUN_ID": "test"}
+            status = 1
+            try:
+                work(rank, ranks)
+                status = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+    if any(os.waitpid(child, 0)[1] for child in children):
+        sys.exit(f"A process of {ranks} failed.")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    for number in (1, 2, 4):
+        for case in ("usual", "accumulated", "hidden"):
+            in_processes(number, partial(gradients, case, out=folder))
+    for number in (1, 2):
+        in_processes(number, partial(run, out=folder))
