@@ -42,10 +42,24 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def variables(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process of where it stands, for one of several on this machine."""
+    here = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": ranks,
+        "LOCAL_WORLD_SIZE": ranks,
+    }
+    return {name: str(value) for name, value in here.items()} | {"TORCHELASTIC_RUN_ID": "mavil-edu"}
 
 
 def hold_lifeline() -> None:
@@ -67,16 +81,13 @@ class _Group:
     def __init__(self, command: Sequence[str], count: int):
         reading, self.lifeline = os.pipe()
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-        shared = {
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-            "TORCHELASTIC_RUN_ID": "mavil-edu", "OMP_NUM_THREADS": threads, LIFELINE: str(reading),
-        }  # fmt: skip
+        shared, port = {"OMP_NUM_THREADS": threads, LIFELINE: str(reading)}, free_port()
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns that it looks for weights without a gradient, as it was told
         self.said: list[BinaryIO | None] = [None, *(tempfile.TemporaryFile() for _ in range(count - 1))]
         self.members = [
             subprocess.Popen(
                 command,
-                env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                env=os.environ | shared | variables(rank, count, port),
                 stdout=None if rank == 0 else subprocess.DEVNULL,
                 stderr=self.said[rank],
                 stdin=subprocess.DEVNULL,

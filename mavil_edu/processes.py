@@ -5,6 +5,7 @@ that a loss is the whole batch's in every process; and the gradient of the weigh
 """
 
 import logging
+import os
 import re
 import signal
 import threading
@@ -44,6 +45,15 @@ class ToldByFirst(RuntimeError):
     quiet, status = True, LEFT_ALONE
 
 
+def _take_over_from_fabric_run() -> None:
+    """Takes the options of `fabric run` out of the environment, where Fabric would hold them against ours; raises where they differ."""
+    given = {name: os.environ.pop(f"LT_{name}", None) for name in ("ACCELERATOR", "DEVICES", "NUM_NODES", "STRATEGY", "PRECISION")}
+    if given["STRATEGY"] not in (None, "auto", "ddp"):
+        raise ProcessError(f"fabric run was told --strategy {given['STRATEGY']}; this package trains with ddp: leave the option out.")
+    if given["PRECISION"] is not None:
+        raise ProcessError("Give the precision to mavil-edu (--config.train.precision bf16-mixed), and not to fabric run.")
+
+
 def join(precision: str = "32-true") -> Fabric:
     """This process's place among those of its run: CUDA, MPS or CPU where it is alone; else NCCL on CUDA, gloo on CPU.
 
@@ -52,6 +62,7 @@ def join(precision: str = "32-true") -> Fabric:
     """
     if launched() == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
+    _take_over_from_fabric_run()
     here = place()
     gpus = torch.cuda.device_count()
     if 0 < gpus < here.here:

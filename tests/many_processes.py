@@ -14,7 +14,7 @@ from test_train import Noise, held_out_of, small_config
 from mavil_edu import train
 from mavil_edu.data.batch import Batch
 from mavil_edu.data.loader import training_steps
-from mavil_edu.launch import _free_port
+from mavil_edu.launch import free_port, variables
 from mavil_edu.mavil import MAViL
 
 BATCH = 8
@@ -67,12 +67,11 @@ def run(rank: int, ranks: int, out: Path) -> None:
 
 def in_processes(ranks: int, work) -> None:
     """Forks as many processes, each with torchrun's variables, and waits for them."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-    children = []
+    children, port = [], free_port()
     for rank in range(ranks):
         children.append(os.fork())
         if children[-1] == 0:
-            os.environ |= shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "TORCHELASTIC_RUN_ID": "test"}
+            os.environ |= variables(rank, ranks, port)
             status = 1
             try:
                 work(rank, ranks)
