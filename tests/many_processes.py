@@ -42,6 +42,7 @@ def config_of(case: str):
 
 def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
     """One step's losses and gradients, in float64."""
+    torch.set_default_dtype(torch.float64)  # in which Fabric hands out a model's outputs
     config = config_of(case)
     fabric = train.make_fabric(config)
     torch.manual_seed(0)
@@ -57,8 +58,24 @@ def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
     save_file({name: value.detach().clone() for name, value in found.items()}, out / f"{case}-{ranks}-{rank}.safetensors")
 
 
+def steps(rank: int, ranks: int, out: Path) -> None:
+    """Six whole steps in float64: draws, masks, losses, gradients, clipping, optimiser; the weights before and after."""
+    torch.set_default_dtype(torch.float64)
+    config = config_of("usual")
+    fabric = train.make_fabric(config)
+    torch.manual_seed(0)
+    bare = MAViL(config)
+    model, optimiser = train.set_up(fabric, bare, config.train)
+    before = {f"before {name}": value.clone() for name, value in bare.state_dict().items()}
+    stream = training_steps(Padded(20, config), BATCH, 0, rank=rank, ranks=ranks)
+    for step, data in zip(range(6), stream, strict=False):
+        data = data._replace(batch=Batch(data.batch.waveform.double(), *data.batch[1:]))
+        train.update(fabric, model, optimiser, data, config, 0, step)
+    save_file(before | {name: value.clone() for name, value in bare.state_dict().items()}, out / f"steps-{ranks}-{rank}.safetensors")
+
+
 def run(rank: int, ranks: int, out: Path) -> None:
-    """A whole run of 8 steps, in float32."""
+    """A whole run of 8 steps, in float32; process 0 alone is told the run's folder."""
     config = small_config()
     held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
     model, _ = train.train(config, Noise(10, config), held_out, out / f"run-{ranks}" if rank == 0 else out / f"none-{rank}")
@@ -91,5 +108,6 @@ if __name__ == "__main__":
     for number in (1, 2, 4):
         for case in ("usual", "accumulated", "hidden"):
             in_processes(number, partial(gradients, case, out=folder))
+        in_processes(number, partial(steps, out=folder))
     for number in (1, 2):
         in_processes(number, partial(run, out=folder))

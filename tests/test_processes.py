@@ -1,0 +1,175 @@
+"""Several processes train as one: the same draws, losses, gradients and weights; and one that dies ends the run with a sentence."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_train import Noise, small_config
+
+from mavil_edu.checkpoint import list_checkpoints
+from mavil_edu.data.loader import training_steps
+from mavil_edu.launch import variables
+from mavil_edu.processes import LeftAlone, ProcessError, check_shared, join, meeting
+
+TESTS = Path(__file__).parent
+SAMPLES = TESTS.parent / "data_samples"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+SMALL = ["--config.model.encoder.width", 24, "--config.model.encoder.depth", 1, "--config.model.decoder.width", 16, "--workers", 0]
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """What 1, 2 and 4 processes computed: see many_processes.py."""
+    folder = tmp_path_factory.mktemp("made")
+    subprocess.run([sys.executable, TESTS / "many_processes.py", folder], env=ENVIRONMENT, check=True, timeout=300)
+    return folder
+
+
+def of_all(made: Path, case: str, ranks: int) -> list[dict[str, torch.Tensor]]:
+    return [load_file(made / f"{case}-{ranks}-{rank}.safetensors") for rank in range(ranks)]
+
+
+def furthest(ours: dict, wanted: dict) -> tuple[float, str]:
+    """The greatest relative distance of two dicts of tensors, and where it is."""
+    assert ours.keys() == wanted.keys()
+    return max((float((ours[name] - one).norm() / one.norm().clamp(min=1e-9)), name) for name, one in wanted.items())
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("case", ["usual", "accumulated", "hidden"])
+def test_losses_and_all_gradients_of_several_processes_are_those_of_one_with_the_whole_batch(made, case, ranks):
+    (whole,) = of_all(made, case, 1)
+    assert whole["loss total"].dtype == torch.float64
+    assert ("loss inter" in whole) == (case != "hidden")
+    assert sum(float(value.abs().sum()) > 0 for name, value in whole.items() if not name.startswith("loss")) > 80
+    for shared in of_all(made, case, ranks):
+        assert furthest(shared, whole)[0] < 1e-6
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_steps_of_several_processes_lead_to_the_weights_of_one(made, ranks):
+    (whole,) = of_all(made, "steps", 1)
+    moved = [name for name in whole if name.startswith("before ") and not torch.equal(whole[name], whole[name.removeprefix("before ")])]
+    assert len(moved) > 80, "the weights have to move for this to mean anything"
+    for shared in of_all(made, "steps", ranks):
+        assert furthest(shared, whole)[0] < 1e-6
+
+
+def test_a_run_of_two_processes_is_written_by_the_first_alone_and_tells_what_one_process_tells(made):
+    rows = [[json.loads(line) for line in (made / f"run-{ranks}" / "metrics.jsonl").read_text().splitlines()] for ranks in (1, 2)]
+    assert [row["step"] for row in rows[1]] == [row["step"] for row in rows[0]] and len(rows[0]) == 8 + 2
+    for one, two in zip(*rows, strict=True):
+        assert {name: value for name, value in two.items() if name != "seconds"} == pytest.approx(
+            {name: value for name, value in one.items() if name != "seconds"}, rel=1e-3, abs=1e-4
+        )
+    assert rows[1][0]["inter_trivial"] == pytest.approx(math.log(4)), "log B of the global batch"
+    assert not (made / "none-1").exists()
+    states = [json.loads((list_checkpoints(made / f"run-{ranks}" / "checkpoints")[-1] / "state.json").read_text()) for ranks in (1, 2)]
+    assert [state["processes"] for state in states] == [1, 2] and states[0]["drawn"] == states[1]["drawn"] == 32
+    first, second = of_all(made, "run", 2)
+    assert all(torch.equal(first[name], second[name]) for name in first), "both processes hold the same weights"
+
+
+def test_all_ranks_together_draw_what_one_process_draws():
+    config = small_config()
+    whole = training_steps(Noise(20, config), 8, 0)
+    shared = [training_steps(Noise(20, config), 8, 0, rank=rank, ranks=4) for rank in range(4)]
+    for _ in range(4):  # over the end of an epoch
+        one, parts = next(whole), [next(stream) for stream in shared]
+        assert sum((part.numbers for part in parts), []) == one.numbers
+        assert torch.equal(torch.cat([part.batch.waveform for part in parts]), one.batch.waveform)
+        assert {part.drawn for part in parts} == {one.drawn}
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_with_the_way_out():
+    check_shared(10, 4, 1)
+    check_shared(24, 2, 4)
+    with pytest.raises(ProcessError, match=r"batch of 10 .* multiple of 4 \(--config.train.batch\)"):
+        check_shared(10, 1, 4)
+    with pytest.raises(ProcessError, match="10 in 2 rounds cannot be shared by 3 .* multiple of 6"):
+        check_shared(10, 2, 3)
+
+
+def test_more_processes_than_gpus_are_refused_and_so_are_options_that_fabric_run_cannot_give(monkeypatch):
+    for name, value in variables(0, 4, 1).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ProcessError, match="2 GPUs for 4 processes; start 2"):
+        join()
+    monkeypatch.setenv("LT_STRATEGY", "fsdp")
+    with pytest.raises(ProcessError, match="--strategy fsdp"):
+        join()
+    monkeypatch.setenv("LT_PRECISION", "bf16-mixed")
+    with pytest.raises(ProcessError, match="--config.train.precision"):
+        join()
+
+
+def test_only_a_lost_connection_is_told_as_one():
+    class Two:
+        world_size = 2
+
+    with pytest.raises(LeftAlone, match="2 processes has gone.*--resume"), meeting(Two):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [127.0.0.1]:1234")
+    with pytest.raises(ProcessError, match="a store") as told, meeting(Two):
+        raise ProcessError("an error of its own, of a store")
+    assert type(told.value) is ProcessError
+    with pytest.raises(RuntimeError, match="shapes") as told, meeting(Two):
+        raise RuntimeError("shapes differ")
+    assert type(told.value) is RuntimeError
+
+
+# The command line
+
+
+def pretrain(*arguments: object, timeout: float = 180) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mavil_edu", "pretrain", "--data", SAMPLES, *SMALL, *arguments]
+    return subprocess.run([*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def members(watcher: int) -> dict[int, int]:
+    """The processes that a watching one has started, by rank."""
+    found = {}
+    for child in (Path("/proc") / str(watcher) / "task" / str(watcher) / "children").read_text().split():
+        variables = (Path("/proc") / child / "environ").read_bytes().split(b"\0")
+        found |= {int(line[5:]): int(child) for line in variables if line.startswith(b"RANK=")}
+    return found
+
+
+@linux
+def test_a_killed_process_ends_the_run_with_a_sentence_and_leaves_a_checkpoint_that_one_process_goes_on_from(tmp_path):
+    run, said = tmp_path / "run", tmp_path / "said.txt"
+    arguments = ["--out", run, "--processes", 2, "--steps", 2000, "--config.train.batch", 8, "--config.train.save-every", 2]
+    command = [sys.executable, "-m", "mavil_edu", "pretrain", "--data", SAMPLES, *SMALL, *arguments]
+    with said.open("w") as file:
+        watcher = subprocess.Popen([*map(str, command)], env=ENVIRONMENT, stderr=file)
+        while len(list_checkpoints(run / "checkpoints")) < 2 and watcher.poll() is None:
+            time.sleep(0.02)
+        os.kill(members(watcher.pid)[1], signal.SIGKILL)
+        killed = time.monotonic()
+        assert watcher.wait(60) == 2
+    assert time.monotonic() - killed < 60
+    told = said.read_text()
+    assert "process 1 of 2 was ended by SIGKILL" in told and "--resume" in told and "Traceback" not in told
+    newest = list_checkpoints(run / "checkpoints")[-1]
+    state = json.loads((newest / "state.json").read_text())
+    assert state["step"] >= 4 and state["drawn"] == 8 * state["step"]
+    assert all(load_file(newest / name) for name in ("model.safetensors", "optimiser.safetensors"))
+    config = json.loads((run / "config.json").read_text())  # a shorter run, so that the rest is soon done
+    config["config"]["train"]["steps"] = json.loads((newest / "state.json").read_text())["config"]["train"]["steps"] = state["step"] + 2
+    (run / "config.json").write_text(json.dumps(config))
+    state["config"]["train"]["steps"] = state["step"] + 2
+    (newest / "state.json").write_text(json.dumps(state))
+    done = pretrain("--out", run, "--resume")
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines() if "held_out" not in line]
+    assert steps == list(range(state["step"] + 2))
