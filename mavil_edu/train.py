@@ -6,6 +6,7 @@ import math
 import platform
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -272,13 +273,22 @@ class _Book:
 
     def __enter__(self) -> "_Book":
         self.bar.__enter__()
+        self.hook, threading.excepthook = threading.excepthook, self._in_thread
         return self
 
     def __exit__(self, *_) -> None:
         self.bar.__exit__()
-        with writing(self.run):
-            self.metrics.close()
-            self.board.close()
+        try:
+            with writing(self.run):
+                self.metrics.close()
+                self.board.flush()  # raises what the thread that writes TensorBoard's files has met
+        finally:
+            threading.excepthook = self.hook
+
+    def _in_thread(self, met: threading.ExceptHookArgs) -> None:
+        """Keeps the errors of the disk in TensorBoard's own thread from being shown: the board's next call raises them again."""
+        if not (issubclass(met.exc_type, OSError) and type(met.thread).__module__.startswith("tensorboard")):
+            self.hook(met)
 
     def _log(self, row: dict) -> None:
         with writing(self.run):

@@ -14,10 +14,13 @@ import torch
 from safetensors.torch import load_file
 from test_train import Noise, small_config
 
-from mavil_edu.checkpoint import list_checkpoints
+from mavil_edu.checkpoint import list_checkpoints, load_checkpoint
+from mavil_edu.config import Config, from_dict
 from mavil_edu.data.loader import training_steps
 from mavil_edu.launch import variables
+from mavil_edu.mavil import MAViL
 from mavil_edu.processes import LeftAlone, ProcessError, check_shared, join, meeting
+from mavil_edu.train import make_optimiser
 
 TESTS = Path(__file__).parent
 SAMPLES = TESTS.parent / "data_samples"
@@ -131,45 +134,100 @@ def test_only_a_lost_connection_is_told_as_one():
 # The command line
 
 
-def pretrain(*arguments: object, timeout: float = 180) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mavil_edu", "pretrain", "--data", SAMPLES, *SMALL, *arguments]
-    return subprocess.run([*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False)
+def started(run: Path, said: Path, *arguments: object) -> subprocess.Popen:
+    """A long run of `mavil-edu pretrain` that has saved a checkpoint or two."""
+    options = ["--out", run, "--steps", 20_000, "--config.train.batch", 8, "--config.train.save-every", 2, *SMALL, *arguments]
+    command = [sys.executable, "-m", "mavil_edu", "pretrain", "--data", SAMPLES, *options]
+    with said.open("w") as file:
+        process = subprocess.Popen([*map(str, command)], env=ENVIRONMENT, stderr=file, start_new_session=True)
+    while len(list_checkpoints(run / "checkpoints")) < 2:
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.02)
+    return process
 
 
 def members(watcher: int) -> dict[int, int]:
     """The processes that a watching one has started, by rank."""
     found = {}
     for child in (Path("/proc") / str(watcher) / "task" / str(watcher) / "children").read_text().split():
-        variables = (Path("/proc") / child / "environ").read_bytes().split(b"\0")
-        found |= {int(line[5:]): int(child) for line in variables if line.startswith(b"RANK=")}
+        lines = (Path("/proc") / child / "environ").read_bytes().split(b"\0")
+        found |= {int(line[5:]): int(child) for line in lines if line.startswith(b"RANK=")}
     return found
 
 
+def whole_checkpoint(run: Path) -> dict:
+    """The newest checkpoint's state, once its weights and moments fit a model; nothing half written stands beside it."""
+    state = json.loads((list_checkpoints(run / "checkpoints")[-1] / "state.json").read_text())
+    config = from_dict(Config, state["config"])
+    model = MAViL(config)
+    load_checkpoint(run / "checkpoints", model, make_optimiser(model, config.train))
+    assert state["drawn"] == config.train.batch * state["step"]
+    return state
+
+
+def half_written(run: Path) -> list[Path]:
+    return [*run.glob(".*"), *(run / "checkpoints").glob(".*")]
+
+
 @linux
-def test_a_killed_process_ends_the_run_with_a_sentence_and_leaves_a_checkpoint_that_one_process_goes_on_from(tmp_path):
+def test_a_killed_process_ends_the_run_with_a_sentence_and_leaves_a_checkpoint(tmp_path):
     run, said = tmp_path / "run", tmp_path / "said.txt"
-    arguments = ["--out", run, "--processes", 2, "--steps", 2000, "--config.train.batch", 8, "--config.train.save-every", 2]
-    command = [sys.executable, "-m", "mavil_edu", "pretrain", "--data", SAMPLES, *SMALL, *arguments]
-    with said.open("w") as file:
-        watcher = subprocess.Popen([*map(str, command)], env=ENVIRONMENT, stderr=file)
-        while len(list_checkpoints(run / "checkpoints")) < 2 and watcher.poll() is None:
-            time.sleep(0.02)
-        os.kill(members(watcher.pid)[1], signal.SIGKILL)
-        killed = time.monotonic()
-        assert watcher.wait(60) == 2
-    assert time.monotonic() - killed < 60
+    watcher = started(run, said, "--processes", 2)
+    os.kill(members(watcher.pid)[1], signal.SIGKILL)
+    assert watcher.wait(60) == 2
     told = said.read_text()
     assert "process 1 of 2 was ended by SIGKILL" in told and "--resume" in told and "Traceback" not in told
-    newest = list_checkpoints(run / "checkpoints")[-1]
-    state = json.loads((newest / "state.json").read_text())
-    assert state["step"] >= 4 and state["drawn"] == 8 * state["step"]
-    assert all(load_file(newest / name) for name in ("model.safetensors", "optimiser.safetensors"))
-    config = json.loads((run / "config.json").read_text())  # a shorter run, so that the rest is soon done
-    config["config"]["train"]["steps"] = json.loads((newest / "state.json").read_text())["config"]["train"]["steps"] = state["step"] + 2
-    (run / "config.json").write_text(json.dumps(config))
-    state["config"]["train"]["steps"] = state["step"] + 2
-    (newest / "state.json").write_text(json.dumps(state))
-    done = pretrain("--out", run, "--resume")
-    assert done.returncode == 0, done.stderr
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines() if "held_out" not in line]
-    assert steps == list(range(state["step"] + 2))
+    assert whole_checkpoint(run)["step"] >= 4
+
+
+@linux
+def test_processes_whose_watcher_was_killed_end_by_themselves_and_save(tmp_path):
+    run, said = tmp_path / "run", tmp_path / "said.txt"
+    watcher = started(run, said, "--processes", 2)
+    left = members(watcher.pid).values()
+    watcher.send_signal(signal.SIGKILL)
+    watcher.wait()
+    until = time.monotonic() + 60
+    while any((Path("/proc") / str(one)).exists() for one in left) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert time.monotonic() < until
+    state = whole_checkpoint(run)
+    assert f"stopped by SIGTERM after step {state['step']}" in said.read_text()
+    assert not half_written(run)
+
+
+@pytest.mark.parametrize(("processes", "by"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_ctrl_c_and_sigterm_end_a_run_with_a_sentence_after_a_whole_step_that_is_saved(tmp_path, processes, by):
+    run, said = tmp_path / "run", tmp_path / "said.txt"
+    process = started(run, said, "--processes", processes)
+    process.send_signal(by)
+    assert process.wait(60) == 130
+    state = whole_checkpoint(run)
+    told = said.read_text()
+    assert f"stopped by {by.name} after step {state['step']}. What is saved is whole. To go on: the same command with --resume." in told
+    assert "Traceback" not in told and not half_written(run)
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(state["step"]))
+
+
+@linux
+def test_a_disk_that_fills_up_ends_a_run_with_a_sentence_and_the_last_checkpoint_stays_whole(tmp_path):
+    import resource
+
+    run, said = tmp_path / "run", tmp_path / "said.txt"
+    process = started(run, said)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))  # bytes that a file may have from now on
+    assert process.wait(60) == 2
+    told = said.read_text()
+    assert "there is no space left" in told and "--resume" in told and "Traceback" not in told
+    name = list_checkpoints(run / "checkpoints")[-1].name
+    assert f"The last checkpoint, {name}, is whole" in told.replace("\n", " ")
+    assert whole_checkpoint(run)["step"] >= 4 and not half_written(run)
+
+
+def test_kills_at_random_moments_change_nothing():
+    """Two kills of one process and two of two; fifty: results/kill_and_resume.json."""
+    command = [sys.executable, TESTS.parent / "scripts" / "kill_and_resume.py", "--kills", "2", "--steps", "8", "--seed", "1"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(one["kills"] >= 2, one["differences"]) for one in json.loads(done.stdout)] == [(True, [])] * 2
