@@ -281,7 +281,10 @@ class _Book:
         try:
             with writing(self.run):
                 self.metrics.close()
-                self.board.flush()  # raises what the thread that writes TensorBoard's files has met
+                try:
+                    self.board.flush()  # raises what the thread that writes TensorBoard's files has met
+                finally:
+                    self.board.close()
         finally:
             threading.excepthook = self.hook
 

@@ -5,7 +5,8 @@
 A small model of the preset `tiny`'s inputs trains on a few generated clips, in one process and in two; checkpoints are as frequent as
 they are slow, so that many kills fall into their writing. `kill -9` meets the run at a moment drawn evenly from the length of an
 uninterrupted one, again and again until a part reaches the end. With two processes it meets both or one of them; the other then ends by
-itself, or, where it still waits to meet the first, is stopped, as the command does it. Every run has to end with the weights, moments and metrics of the uninterrupted one, bit for bit, each step logged once.
+itself, or, where it still waits to meet the first, is stopped, as the command does it. Every run has to end with the weights, moments
+and metrics of the uninterrupted one, bit for bit, each step logged once.
 Processes are forked after the imports, so that a part takes seconds. Linux and macOS.
 """
 
