@@ -47,7 +47,9 @@ class ToldByFirst(RuntimeError):
 
 def _take_over_from_fabric_run() -> None:
     """Takes the options of `fabric run` out of the environment, where Fabric would hold them against ours; raises where they differ."""
-    given = {name: os.environ.pop(f"LT_{name}", None) for name in ("ACCELERATOR", "DEVICES", "NUM_NODES", "STRATEGY", "PRECISION")}
+    given = {
+        name: os.environ.pop(f"LT_{name}", None) for name in ("CLI_USED", "ACCELERATOR", "DEVICES", "NUM_NODES", "STRATEGY", "PRECISION")
+    }
     if given["STRATEGY"] not in (None, "auto", "ddp"):
         raise ProcessError(f"fabric run was told --strategy {given['STRATEGY']}; this package trains with ddp: leave the option out.")
     if given["PRECISION"] is not None:

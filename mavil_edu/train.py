@@ -250,10 +250,12 @@ def writing(run: Path):
         yield
     except OSError as error:
         saved = list_checkpoints(run / "checkpoints")
-        kept = f"The last checkpoint, {saved[-1].name}, is whole: go on from it with --resume" if saved else "No checkpoint had been saved"
+        kept = (
+            f"The last checkpoint, {saved[-1].name}, is whole: go on from it" if saved else "No checkpoint had been saved yet: begin again"
+        )
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or re.search(r"no space|too large|quota", str(error), re.IGNORECASE)
         what = "there is no space left for it" if full else "writing is refused"
-        raise TrainingError(f"{run} cannot be written: {what} ({error}). {kept}, once that is mended.") from error
+        raise TrainingError(f"{run} cannot be written: {what} ({error}). {kept} with --resume, once that is mended.") from error
 
 
 class _Book:
