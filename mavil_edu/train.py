@@ -1,15 +1,12 @@
 """An optimiser steps: the training loop of both stages on Lightning Fabric, on whatever device there is."""
 
 import ctypes
-import errno
 import math
 import platform
-import re
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -20,25 +17,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, remove_leftovers, save_checkpoint, save_model, versions
+from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, versions
 from mavil_edu.config import Config, ObjectiveConfig, TrainConfig, from_dict, to_dict
 from mavil_edu.data.batch import Clips, Skipped, to_inputs
 from mavil_edu.data.loader import Step, generator_for, training_steps
 from mavil_edu.evaluate import HeldOut, MakeTargets, scored_patches
-from mavil_edu.losses import log_b
+from mavil_edu.logbook import Logbook, TrainingError
 from mavil_edu.masking import scheduled_ratio
 from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
-from mavil_edu.metrics_file import MetricsFile
 from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
-from mavil_edu.progress import ProgressBar, terms_line
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
 TIMED_STEPS = 30  # steps that --minutes times
 TRAINING_SHARE = 0.92  # of a run's time; looks at held-out clips and checkpoints take the rest
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to do."""
 
 
 @dataclass
@@ -196,14 +187,6 @@ def update(
     return losses, norm
 
 
-def _row(step: int, losses: Losses, trivial: dict[str, float], **more: float) -> dict:
-    terms = {
-        ("audio_mse" if name == "audio" else "video_mse" if name == "video" else name): None if value is None else float(value)
-        for name, value in losses._asdict().items()
-    }
-    return {"step": step} | terms | {f"{name}_trivial": value for name, value in trivial.items()} | more
-
-
 def steps_for(
     minutes: float, config: Config, clips: Clips, seed: int, workers: int, make_targets: MakeTargets | None = None
 ) -> tuple[int, float]:
@@ -226,112 +209,6 @@ def steps_for(
     each = median(later - earlier for earlier, later in pairwise(ends))  # the time between two steps' ends: the loader's is in it
     spent = time.perf_counter() - started
     return from_first(fabric, lambda: (max(1, int((60 * minutes - spent) * TRAINING_SHARE / each)), spent))
-
-
-def _trivial(config: Config, held_out: HeldOut) -> dict[str, float]:
-    """What each loss has to beat."""
-    per_round = math.ceil(config.train.batch / config.train.accumulate)  # of all processes
-    trivial = {
-        "audio_mse": min(held_out.audio_trivial.values()),
-        "video_mse": min(held_out.video_trivial.values()),
-        "inter": log_b(per_round),
-        "intra": log_b(per_round),
-    }
-    if config.model.target == "teacher":  # both trivial answers of stage 2 stand beside its curve
-        sides = (("audio_mse", held_out.audio_trivial), ("video_mse", held_out.video_trivial))
-        trivial |= {f"{side}_{answer}": value for side, answers in sides for answer, value in answers.items()}
-    return trivial
-
-
-@contextmanager
-def writing(run: Path):
-    """Where a run's folder is written: what the disk refuses becomes a TrainingError with the way out."""
-    try:
-        yield
-    except OSError as error:
-        saved = list_checkpoints(run / "checkpoints")
-        kept = (
-            f"The last checkpoint, {saved[-1].name}, is whole: go on from it" if saved else "No checkpoint had been saved yet: begin again"
-        )
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or re.search(r"no space|too large|quota", str(error), re.IGNORECASE)
-        what = "there is no space left for it" if full else "writing is refused"
-        raise TrainingError(f"{run} cannot be written: {what} ({error}). {kept} with --resume, once that is mended.") from error
-
-
-class _Book:
-    """What process 0 writes and shows of a run: `metrics.jsonl`, TensorBoard files, a bar, held-out clips, checkpoints, `model/`."""
-
-    def __init__(self, run: Path, config: Config, held_out: HeldOut, model: MAViL, first: int):
-        """first: the step that a resumed run goes on with."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.run, self.held_out, self.model, self.trivial = run, held_out, model, _trivial(config, held_out)
-        with writing(run):
-            run.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(run)
-            self.metrics = MetricsFile(run / "metrics.jsonl", first)
-            self.board = SummaryWriter(run / "tensorboard", purge_step=first)
-        self.bar = ProgressBar("training", config.train.steps, first)
-
-    def __enter__(self) -> "_Book":
-        self.bar.__enter__()
-        self.hook, threading.excepthook = threading.excepthook, self._in_thread
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.bar.__exit__()
-        try:
-            with writing(self.run):
-                self.metrics.close()
-                try:
-                    self.board.flush()  # raises what the thread that writes TensorBoard's files has met
-                finally:
-                    self.board.close()
-        finally:
-            threading.excepthook = self.hook
-
-    def _in_thread(self, met: threading.ExceptHookArgs) -> None:
-        """Keeps the errors of the disk in TensorBoard's own thread from being shown: the board's next call raises them again."""
-        if not (issubclass(met.exc_type, OSError) and type(met.thread).__module__.startswith("tensorboard")):
-            self.hook(met)
-
-    def _log(self, row: dict) -> None:
-        with writing(self.run):
-            self.metrics.write(row)
-            for name, value in row.items():
-                if name not in ("step", "held_out") and value is not None:
-                    self.board.add_scalar(f"{'held_out' if row.get('held_out') else 'training'}/{name}", value, row["step"])
-
-    def step(self, step: int, losses: Losses, more: dict[str, float]) -> None:
-        """A training step."""
-        row = _row(step, losses, self.trivial, **more)
-        self._log(row)
-        self.bar.update(step + 1, terms_line(row))
-
-    def look(self, step: int) -> float:
-        """Held-out clips after `step` steps; returns their total loss."""
-        self.model.eval()
-        losses = self.held_out.losses(self.model)
-        row = _row(step, Losses(**{k: v if v is None else torch.tensor(v) for k, v in losses.items()}), self.trivial)
-        chunk_log_b = log_b(min(64, len(self.held_out.batch.waveform)))
-        row |= {"inter_trivial": chunk_log_b, "intra_trivial": chunk_log_b}
-        self._log(row | {"held_out": True})
-        self.bar.say(f"step {step}, held-out clips: {terms_line(row)}")
-        self.model.train()
-        return losses["total"]
-
-    def save(self, optimiser: torch.optim.Optimizer, state: dict, fabric: Fabric) -> None:
-        """`model/`, and a checkpoint."""
-        scaler = fabric.strategy.precision.state_dict()  # of 16-mixed; empty otherwise
-        with writing(self.run):
-            self.metrics.to_disk()
-            save_model(self.model, self.run / "model")  # before: a run that is killed in between writes it again when it is resumed
-            save_checkpoint(self.run / "checkpoints", self.model, optimiser, state | {"scaler": scaler}, random_states(fabric.device))
-
-
-def random_states(device: torch.device) -> dict[str, torch.Tensor]:
-    """The states of torch's own generators, for a checkpoint; a step draws from none of them: its randomness follows from seed and step."""
-    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def _go_on(run: Path, config: Config, model: MAViL, optimiser: torch.optim.Optimizer, fabric: Fabric) -> Progress:
@@ -392,7 +269,7 @@ def train(
 
     # 2. what is written, by process 0
     first = fabric.is_global_zero
-    with _Book(run, config, held_out, bare, progress.step) if first else nullcontext() as book:
+    with Logbook(run, config, held_out, bare, progress.step) if first else nullcontext() as book:
         stream: Iterator[Step] = training_steps(
             clips, config.train.batch, seed, progress.drawn, workers, fabric.global_rank, fabric.world_size
         )

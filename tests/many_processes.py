@@ -1,6 +1,7 @@
 """Run by test_processes.py as a program: steps and runs in 1, 2 and 4 processes, forked after one import, their results in a folder."""
 
 import os
+import signal
 import sys
 import traceback
 from dataclasses import replace
@@ -82,6 +83,21 @@ def run(rank: int, ranks: int, out: Path) -> None:
     save_file({name: value.clone() for name, value in model.state_dict().items()}, out / f"run-{ranks}-{rank}.safetensors")
 
 
+def broken_off(rank: int, ranks: int, out: Path) -> None:
+    """The same run, which two processes leave when one of them, and not the one that writes, is told to end; one process ends it."""
+    config, place = small_config(), out / "broken-off"
+    if rank == 1:
+        rate = train.learning_rate
+        train.learning_rate = lambda step, schedule: (os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None, rate(step, schedule))[1]
+    try:
+        held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
+        model, _ = train.train(config, Noise(10, config), held_out, place, resume=ranks == 1)
+    except KeyboardInterrupt as stop:
+        (out / f"stopped-{rank}.txt").write_text(str(stop))
+    else:
+        save_file({name: value.clone() for name, value in model.state_dict().items()}, out / "broken-off.safetensors")
+
+
 def in_processes(ranks: int, work) -> None:
     """Forks as many processes, each with torchrun's variables, and waits for them."""
     children, port = [], free_port()
@@ -111,3 +127,5 @@ if __name__ == "__main__":
         in_processes(number, partial(steps, out=folder))
     for number in (1, 2):
         in_processes(number, partial(run, out=folder))
+    for number in (2, 1):
+        in_processes(number, partial(broken_off, out=folder))

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,14 @@ def test_a_run_of_two_processes_is_written_by_the_first_alone_and_tells_what_one
     assert [state["processes"] for state in states] == [1, 2] and states[0]["drawn"] == states[1]["drawn"] == 32
     first, second = of_all(made, "run", 2)
     assert all(torch.equal(first[name], second[name]) for name in first), "both processes hold the same weights"
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step_and_one_process_can_end_what_two_began(made):
+    assert [(made / f"stopped-{rank}.txt").read_text() for rank in range(2)] == ["stopped by SIGTERM after step 3"] * 2
+    rows = [json.loads(line) for line in (made / "broken-off" / "metrics.jsonl").read_text().splitlines()]
+    wanted = [json.loads(line) for line in (made / "run-1" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [row["step"] for row in wanted]
+    assert [row["total"] for row in rows] == pytest.approx([row["total"] for row in wanted], rel=1e-3)
 
 
 def test_all_ranks_together_draw_what_one_process_draws():
@@ -223,6 +232,18 @@ def test_a_disk_that_fills_up_ends_a_run_with_a_sentence_and_the_last_checkpoint
     name = list_checkpoints(run / "checkpoints")[-1].name
     assert f"The last checkpoint, {name}, is whole" in told.replace("\n", " ")
     assert whole_checkpoint(run)["step"] >= 4 and not half_written(run)
+
+
+def test_what_docs_scaling_says_of_kills_is_what_the_stored_result_says_and_its_script_is_a_script():
+    text = (TESTS.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
+    found = json.loads((TESTS.parent / "results" / "kill_and_resume.json").read_text())["campaigns"]
+    assert [one["processes"] for one in found] == [1, 2]
+    for one in found:
+        assert one["kills"] == len(one["each"]) >= 50 and one["differences"] == []
+        numbers = [one["processes"], one["kills"], one["kills_before_the_first_checkpoint"], one["kills_while_writing"]]
+        assert f"| {' | '.join(map(str, numbers))} | 0 of {one['runs']} |" in text
+    (script,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 def test_kills_at_random_moments_change_nothing():

@@ -330,7 +330,7 @@ def test_what_a_killed_process_left_half_written_is_removed_when_the_run_goes_on
 
 
 def test_a_run_killed_between_its_last_checkpoint_and_its_end_has_its_model(tmp_path, monkeypatch):
-    import mavil_edu.train as module
+    import mavil_edu.logbook as module
 
     config, run, original = small_config(), tmp_path / "run", module.save_checkpoint
 
