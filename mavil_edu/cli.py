@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if processes < 1:
             raise ValueError(f"--processes is {processes}; give 1 or more.")
         if processes > 1 and ranks == 1:
-            return launch.watch(arguments, processes)
+            return launch.watch([sys.executable, "-m", "mavil_edu", *arguments], processes)
         launch.hold_lifeline()
         return command() or 0
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does

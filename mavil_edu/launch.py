@@ -132,12 +132,12 @@ def _wait(until: Callable[[], bool], seconds: float = math.inf) -> None:
         time.sleep(0.05)
 
 
-def watch(arguments: Sequence[str], count: int) -> int:
-    """Runs `mavil-edu ARGUMENTS` in `count` processes on this machine; returns the exit status of the whole.
+def watch(command: Sequence[str], count: int) -> int:
+    """Runs a command in `count` processes on this machine, which find their places by `place`; returns the exit status of the whole.
 
     Ctrl-C and SIGTERM are handed on. Where one process ends badly the others are asked to end, and killed after 30 seconds.
     """
-    group = _Group([sys.executable, "-m", "mavil_edu", *arguments], count)
+    group = _Group(command, count)
     asked = []
 
     def hand_on(number: int, _frame: object) -> None:
@@ -154,6 +154,8 @@ def watch(arguments: Sequence[str], count: int) -> int:
         _wait(lambda: not group.running(), GRACE)
     finally:
         group.send(signal.SIGKILL)  # who has not ended by now; nobody in most cases
+        for member in group.members:
+            member.wait()
         for number, handler in old.items():
             signal.signal(number, handler)
     return _verdict(group, gone, count)
