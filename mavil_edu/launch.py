@@ -136,7 +136,10 @@ def watch(command: Sequence[str], count: int) -> int:
     """Runs a command in `count` processes on this machine, which find their places by `place`; returns the exit status of the whole.
 
     Ctrl-C and SIGTERM are handed on. Where one process ends badly the others are asked to end, and killed after 30 seconds.
+    Raises ValueError on Windows.
     """
+    if os.name == "nt":
+        raise ValueError("--processes needs Linux or macOS; leave it out, or start the processes by torchrun.")
     group = _Group(command, count)
     asked = []
 

@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+import time
 import traceback
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from safetensors.torch import save_file
@@ -17,6 +19,7 @@ from mavil_edu.data.batch import Batch
 from mavil_edu.data.loader import training_steps
 from mavil_edu.launch import free_port, variables
 from mavil_edu.mavil import MAViL
+from mavil_edu.processes import ToldByFirst, from_all, from_first, join
 
 BATCH = 8
 
@@ -98,6 +101,24 @@ def broken_off(rank: int, ranks: int, out: Path) -> None:
         save_file({name: value.clone() for name, value in model.state_dict().items()}, out / "broken-off.safetensors")
 
 
+def agreement(rank: int, ranks: int, out: Path) -> None:
+    """What each of two processes makes of --minutes, by clocks that differ, and of an error of the first."""
+    config = small_config()
+    if rank == 1:
+        train.time = SimpleNamespace(perf_counter=lambda: 3 * time.perf_counter())
+    found, _ = train.steps_for(0.5, config, Noise(10, config), 0, 0)
+    fabric = join()
+
+    def refuse():
+        raise ValueError("the first process refuses") if rank == 0 else AssertionError("only the first makes it")
+
+    try:
+        from_first(fabric, refuse)
+    except (ValueError, ToldByFirst) as error:
+        said = f"{type(error).__name__}: {error}"
+    (out / f"agreed-{rank}.txt").write_text(f"{found}\n{said}\n{from_all(fabric, [rank, -rank])}")
+
+
 def in_processes(ranks: int, work) -> None:
     """Forks as many processes, each with torchrun's variables, and waits for them."""
     children, port = [], free_port()
@@ -127,5 +148,6 @@ if __name__ == "__main__":
         in_processes(number, partial(steps, out=folder))
     for number in (1, 2):
         in_processes(number, partial(run, out=folder))
+    in_processes(2, partial(agreement, out=folder))
     for number in (2, 1):
         in_processes(number, partial(broken_off, out=folder))

@@ -92,6 +92,15 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_and_one_process_c
     assert [row["total"] for row in rows] == pytest.approx([row["total"] for row in wanted], rel=1e-3)
 
 
+def test_processes_agree_on_the_steps_of_a_minute_on_what_the_first_finds_and_on_its_errors(made):
+    (steps, said, gathered), (steps_too, said_too, gathered_too) = [
+        (made / f"agreed-{rank}.txt").read_text().splitlines() for rank in range(2)
+    ]
+    assert int(steps) > 0 and steps == steps_too, "though the second one's clock goes three times as fast"
+    assert said == "ValueError: the first process refuses" and said_too.startswith("ToldByFirst")
+    assert gathered == gathered_too == "[0, 0, 1, -1]"
+
+
 def test_all_ranks_together_draw_what_one_process_draws():
     config = small_config()
     whole = training_steps(Noise(20, config), 8, 0)
