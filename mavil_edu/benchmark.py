@@ -24,7 +24,7 @@ from mavil_edu.data.windows import short_side
 from mavil_edu.data.world import World, write_world
 from mavil_edu.mavil import MAViL
 from mavil_edu.run import machine
-from mavil_edu.train import make_fabric, make_optimiser, update
+from mavil_edu.train import make_fabric, set_up, update
 
 WARM_UP = 3  # steps before the clock starts
 LOOP_CLIPS = 32  # clips of the plain loop, at most
@@ -71,8 +71,7 @@ def waiting(config: Config, clips: Clips, workers: int, steps: int) -> dict[str,
     """
     fabric = make_fabric(config)
     torch.manual_seed(0)
-    model = MAViL(config)
-    model, optimiser = fabric.setup(model, make_optimiser(model, config.train))
+    model, optimiser = set_up(fabric, MAViL(config), config.train)
     batch = config.train.batch
     epoch = len(clips) // batch
     waits, ends = [], []

@@ -2,10 +2,12 @@
 
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,20 @@ from mavil_edu.card import model_card, run_of
 from mavil_edu.config import ModelConfig, from_dict, to_dict
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, STATE_FILE = "model.safetensors", "config.json", "README.md", "state.json"
-KEEP = 2  # newest checkpoints that a run keeps
+OPTIMISER_FILE, RANDOM_FILE = "optimiser.safetensors", "random.safetensors"
+KEEP = 2  # newest checkpoints that a run keeps, and beside them the best
 SHIPPED = Path(__file__).parent / "weights"  # models that come with the package, by name
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("mavil-edu", "torch", "torchaudio", "torchvision", "lightning-fabric", "av", "einops", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
 
 
 @contextmanager
@@ -55,13 +69,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_folder(folder: Path, fill) -> None:
-    """Calls `fill(temporary folder)`, then moves that folder into place by one rename; an old folder there is replaced."""
+    """Calls `fill(temporary folder)`, then moves that folder into place by one rename; an old folder there is replaced.
+
+    What is in it has reached the disk by then, so that a loss of power leaves a whole folder too.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         fill(temporary)
         for path in temporary.iterdir():  # safetensors and tempfile make them for their owner alone
             path.chmod(0o644)
+            _to_disk(path)
         temporary.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
@@ -70,9 +88,29 @@ def write_folder(folder: Path, fill) -> None:
             shutil.rmtree(old)
         else:
             os.replace(temporary, folder)
+        _to_disk(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk; where folders cannot be opened, they are left out."""
+    if path.is_dir() and os.name == "nt":
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """safetensors' save_file, whose errors of the disk are OSErrors."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
 def _tensors(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -106,7 +144,7 @@ def save_model(
     name = name or (folder.parent.name if folder.name == "model" else folder.name)
 
     def fill(place: Path) -> None:
-        save_file(_tensors(model, dtype), place / MODEL_FILE)
+        _save_tensors(_tensors(model, dtype), place / MODEL_FILE)
         write_json(place / CONFIG_FILE, to_dict(config))
         write_text(place / CARD_FILE, model_card(config, name, run))
 
@@ -189,24 +227,40 @@ def load_model(build: Callable[[ModelConfig], nn.Module], folder_or_name: str | 
     return model.eval()
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Writes all that a run needs to go on, as one folder moved into place by one rename, and removes the oldest.
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any], random: dict[str, Tensor] | None = None
+) -> None:
+    """Writes all that a run needs to go on, as one folder moved into place by one rename, and removes others.
 
-    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. state: what JSON can hold.
+    Kept are the two newest, and of all the one whose `state["held_out"]`, the total loss on held-out clips, is lowest, where it is known.
+    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. state: what JSON can hold. random: the
+    states of random generators, by name.
     """
     packed = optimiser.state_dict()
     moments = {f"{index}.{name}": value for index, values in packed["state"].items() for name, value in values.items()}
 
     def fill(place: Path) -> None:
-        save_file(_tensors(model), place / MODEL_FILE)
-        save_file(
-            {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in moments.items()}, place / "optimiser.safetensors"
-        )
+        _save_tensors(_tensors(model), place / MODEL_FILE)
+        _save_tensors({name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in moments.items()}, place / OPTIMISER_FILE)
+        if random:
+            _save_tensors({name: value.cpu().contiguous() for name, value in random.items()}, place / RANDOM_FILE)
         write_json(place / STATE_FILE, state | {"param_groups": packed["param_groups"]})
 
     write_folder(folder / f"step-{state['step']:07d}", fill)
-    for old in list_checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old)
+    found = list_checkpoints(folder)
+    scores = {path: json.loads((path / STATE_FILE).read_text(encoding="utf-8")).get("held_out") for path in found}
+    best = min((path for path in found if scores[path] is not None), key=scores.get, default=None)
+    for old in found[:-KEEP]:
+        if old != best:
+            hidden = old.with_name(f".{old.name}.old")  # first out of the list, whole: a kill leaves no half of a checkpoint there
+            os.replace(old, hidden)
+            shutil.rmtree(hidden)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Removes what a killed process left half written in a run's folder; only one process may write there."""
+    for path in (*(run / "checkpoints").glob(".step-*"), *run.glob(".model.*"), *run.glob(".metrics.jsonl.*")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -217,17 +271,25 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
     """Puts the newest checkpoint's weights and moments into `model` and `optimiser`, and returns its state.
 
-    Raises ValueError where there is none.
+    The states of random generators, where some were saved, stand in it as `random`. Raises ValueError where there is no checkpoint, or
+    the newest cannot be read.
     """
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         raise ValueError(f"{folder} holds no checkpoint to resume from. Start without --resume, or name the run's own folder.")
     newest = checkpoints[-1]
-    state = json.loads((newest / STATE_FILE).read_text(encoding="utf-8"))
-    model.load_state_dict(load_file(newest / MODEL_FILE))
+    try:
+        state = json.loads((newest / STATE_FILE).read_text(encoding="utf-8"))
+        weights, packed = load_file(newest / MODEL_FILE), load_file(newest / OPTIMISER_FILE)
+        random = load_file(newest / RANDOM_FILE) if (newest / RANDOM_FILE).exists() else {}
+        groups = state.pop("param_groups")
+        model.load_state_dict(weights)
+    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"The checkpoint {newest} cannot be read ({first}). Remove that folder to go on from the one before.") from error
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in load_file(newest / "optimiser.safetensors").items():
+    for name, value in packed.items():
         index, key = name.split(".", 1)
         moments.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": moments, "param_groups": state.pop("param_groups")})
-    return state
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    return state | ({"random": random} if random else {})

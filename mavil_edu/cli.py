@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from functools import partial, wraps
@@ -10,7 +12,7 @@ from inspect import getdoc
 
 import tyro
 
-from mavil_edu import __version__
+from mavil_edu import __version__, launch
 from mavil_edu.commands import (
     benchmark,
     clips,
@@ -102,23 +104,49 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
             say(text.replace("__tyro-dummy-inner__.", "--").rstrip())
 
 
+def _stop_on_sigterm() -> Callable | int | None:
+    """Makes SIGTERM end a command as Ctrl-C does, with a sentence; returns what it did before, None outside the main thread."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt("stopped by SIGTERM")
+
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, stop)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status: 0 done, 1 a verdict against, 2 an error told in one sentence, 130 stopped."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["--version"]:
         print(__version__)
         return 0
+    before = _stop_on_sigterm()
     try:
-        return _parsed(arguments or ["--help"])() or 0
+        command, ranks = _parsed(arguments or ["--help"]), launch.launched()
+        if arguments[:1] != ["pretrain"] and ranks > 1:
+            raise ValueError(f"mavil-edu {arguments[0]} runs in one process, and {ranks} were started; only pretrain shares its work.")
+        processes = 1 if arguments[:1] != ["pretrain"] else command.keywords["processes"]
+        if processes < 1:
+            raise ValueError(f"--processes is {processes}; give 1 or more.")
+        if processes > 1 and ranks == 1:
+            return launch.watch([sys.executable, "-m", "mavil_edu", *arguments], processes)
+        launch.hold_lifeline()
+        return command() or 0
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as stop:
         resume = " To go on: the same command with --resume." if arguments[:1] == ["pretrain"] else ""
-        say(f"\n{str(stop) or 'stopped'}. What is saved is whole.{resume}")
+        if launch.place().rank == 0:
+            say(f"\n{str(stop) or 'stopped'}. What is saved is whole.{resume}")
         return 130
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("MAVIL_EDU_TRACEBACK"):
             raise
-        say(f"error: {error}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
-        return 2
+        if not getattr(error, "quiet", False):  # of several processes one tells
+            say(f"error: {error}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
+        return getattr(error, "status", 2)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

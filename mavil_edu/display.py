@@ -27,7 +27,7 @@ class Player:
 
 
 def _element(tag: str, kind: str, data: bytes, sentence: str, size: str = "") -> str:
-    """`src` on the element itself, and its name as `title`: Jupyter strips `<source src>` and `aria-label` where a notebook is not trusted."""
+    """`src` on the element itself, and its name as `title`: Jupyter strips `<source src>` and `aria-label` from untrusted notebooks."""
     encoded, text = base64.b64encode(data).decode(), html.escape(sentence)
     return (
         f'<figure style="margin:0"><{tag} controls preload="metadata" title="{text}"{size} src="data:{kind};base64,{encoded}"></{tag}>'

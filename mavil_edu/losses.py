@@ -31,14 +31,29 @@ def normalise_patches(patches: Tensor, statistics: PatchStatistics | None = None
     return (patches - mean) / std
 
 
+def _alike(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tensors in the finer of their precisions, float32 at least."""
+    dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    return x.to(dtype), y.to(dtype)
+
+
+def patch_errors(prediction: Tensor, target: Tensor) -> Tensor:
+    """The mean squared error of each patch: two times (b, n, values) -> (b, n)."""
+    return F.mse_loss(*_alike(prediction, target), reduction="none").mean(dim=-1)
+
+
+def scored_mean(errors: Tensor, scored: Tensor) -> Tensor:
+    """The mean over the scored patches of a batch; 0, with zero gradient, where none is scored. errors: (b, n). scored: (b, n) bool."""
+    return (errors * scored).sum() / scored.sum().clamp(min=1)
+
+
 def masked_mse(prediction: Tensor, target: Tensor, scored: Tensor) -> Tensor:
     """The mean squared error over the scored patches of a batch; 0, with zero gradient, where none is scored.
 
     prediction, target: (b, n, values). scored: (b, n) bool, True where a patch counts: hidden, and content where padding
     is left out. Returns a scalar.
     """
-    error = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=-1)
-    return (error * scored).sum() / scored.sum().clamp(min=1)
+    return scored_mean(patch_errors(prediction, target), scored)
 
 
 def info_nce(x: Tensor, y: Tensor, temperature: float) -> Tensor:
@@ -47,7 +62,8 @@ def info_nce(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     L_c(x, y) = −1/B Σ_i log( exp(S(x_i, y_i)/τ) / Σ_j exp(S(x_i, y_j)/τ) ). x, y: (B, d). Returns a scalar;
     log B where all embeddings are equal, 0 for a batch of one.
     """
-    logits = einsum(F.normalize(x.float(), dim=-1), F.normalize(y.float(), dim=-1), "i d, j d -> i j") / temperature
+    x, y = (F.normalize(side, dim=-1) for side in _alike(x, y))
+    logits = einsum(x, y, "i d, j d -> i j") / temperature
     return F.cross_entropy(logits, torch.arange(len(x), device=x.device))
 
 

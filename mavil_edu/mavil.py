@@ -1,5 +1,6 @@
 """The model: masked audio and video are encoded, fused and decoded; a second masked view is encoded alone; stage 1's losses."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from mavil_edu.config import Config, ModelConfig, ObjectiveConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
 from mavil_edu.fusion import make_fusion
-from mavil_edu.losses import inter_modal, intra_modal, masked_mse, normalise_patches, patch_statistics
+from mavil_edu.losses import inter_modal, intra_modal, normalise_patches, patch_errors, patch_statistics, scored_mean
 from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES, check_mask, visible_count
 from mavil_edu.patches import patchify
 from mavil_edu.transformer import MLP, initialise
@@ -284,22 +285,40 @@ def patch_targets(audio: Tensor, video: Tensor, config: ModelConfig) -> Targets:
     return Targets(*normalised, *(torch.cat(s, dim=-1) for s in statistics)) if config.predict_statistics else Targets(*normalised)
 
 
-def losses_of(output: StageOne, targets: Targets, audio_scored: Tensor, video_scored: Tensor, objective: ObjectiveConfig) -> Losses:
+def own_rows(x: Tensor) -> Tensor:
+    """The batch of a single process is the whole one."""
+    return x
+
+
+def losses_of(
+    output: StageOne,
+    targets: Targets,
+    audio_scored: Tensor,
+    video_scored: Tensor,
+    objective: ObjectiveConfig,
+    gather: Callable[[Tensor], Tensor] = own_rows,
+) -> Losses:
     """The terms of either stage and their weighted sum, L = L_raw + α · L_inter + β · L_intra; in stage 2 L_raw is called L_reg.
 
     L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
     is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
 
-    audio_scored, video_scored: (b, n) bool, the places that count.
+    audio_scored, video_scored: (b, n) bool, the places that count. gather: makes of this process's rows, (b, …), those of all
+    processes in order, with gradients (`mavil_edu.processes.gather_rows`): every loss is then the whole batch's.
     """
-    audio_mse = masked_mse(output.audio.patches, targets.audio, audio_scored)
-    video_mse = masked_mse(output.video.patches, targets.video, video_scored)
+
+    def mse(prediction: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+        return scored_mean(gather(patch_errors(prediction, target)), gather(scored))
+
+    audio_mse = mse(output.audio.patches, targets.audio, audio_scored)
+    video_mse = mse(output.video.patches, targets.video, video_scored)
     statistics = None
     if targets.audio_statistics is not None:
-        audio_statistics = masked_mse(output.audio.statistics, targets.audio_statistics, audio_scored)
-        statistics = audio_statistics + masked_mse(output.video.statistics, targets.video_statistics, video_scored)
-    a, v, zero = output.audio_projection, output.video_projection, audio_mse.new_zeros(())
-    again_a, again_v = output.second_audio_projection, output.second_video_projection
+        audio_statistics = mse(output.audio.statistics, targets.audio_statistics, audio_scored)
+        statistics = audio_statistics + mse(output.video.statistics, targets.video_statistics, video_scored)
+    projections = output.audio_projection, output.video_projection, output.second_audio_projection, output.second_video_projection
+    a, v, again_a, again_v = (None if x is None else gather(x) for x in projections)
+    zero = audio_mse.new_zeros(())
     views = [(a, v), (again_a, again_v)][: objective.inter_views]
     inters = [inter_modal(x, y, objective.tau_inter) for x, y in views if x is not None and y is not None]
     inter = sum(inters) / len(inters) if inters else None

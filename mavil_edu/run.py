@@ -5,18 +5,20 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from mavil_edu import report
 from mavil_edu.card import model_card
-from mavil_edu.checkpoint import write_json, write_text
+from mavil_edu.checkpoint import versions, write_json, write_text
 from mavil_edu.config import Config, from_dict, tiny, to_dict
-from mavil_edu.data.batch import Batch, Clips, Labels, evaluation_batch
+from mavil_edu.data.batch import Batch, Clips, Labels, Skipped, evaluation_batch
 from mavil_edu.data.folder import FolderClips, count_clips
 from mavil_edu.data.shards import Shards
 from mavil_edu.data.shuffled import ShuffledPairs
@@ -25,6 +27,7 @@ from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
 from mavil_edu.mavil import Masks, MAViL, terms_left_out
+from mavil_edu.processes import check_shared, from_first, join, only_first
 from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, remembering, student_config
 from mavil_edu.train import make_fabric, steps_for, train
 
@@ -40,17 +43,6 @@ DEMO_EVALUATION_CLIPS = 200
 
 class RunError(ValueError):
     """A run cannot start as asked; the message says why and what to do."""
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run's numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("mavil-edu", "torch", "torchaudio", "torchvision", "lightning-fabric", "av", "einops", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
 
 
 def machine(device: torch.device) -> str:
@@ -70,6 +62,16 @@ def _check_run(run: Path, resume: bool) -> None:
         raise RunError(f"{run} is not empty. Go on with it by --resume, or give another --out; nothing is overwritten.")
 
 
+def _check_writable(run: Path) -> None:
+    """Raises RunError where a run's folder cannot be made, or nothing can be written into it."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=run) as file:
+            file.write(b"written")
+    except OSError as error:
+        raise RunError(f"{run} cannot be written ({error.strerror or error}). Give --out another folder, or make room there.") from error
+
+
 def stored_run(run: Path) -> dict:
     """What a run's `config.json` says: the config, the seed, the data, and the command that began it."""
     try:
@@ -80,23 +82,33 @@ def stored_run(run: Path) -> dict:
 
 
 def _prepare(
-    config: Config, data: Data, run: Path, seed: int, minutes: float | None, workers: int, origin: dict, teacher: Teacher | None
+    config: Config,
+    data: Data,
+    run: Path,
+    seed: int,
+    minutes: float | None,
+    workers: int,
+    origin: dict,
+    teacher: Teacher | None,
+    fabric: Fabric,
 ) -> tuple[Config, float]:
     """Fixes a new run's batch and number of steps, and writes its `config.json`; also the seconds that timing took."""
     batch = min(config.train.batch, len(data.training))
     if batch < config.train.batch:
-        print(f"There are {len(data.training)} training clips, so the batch is {batch} and not {config.train.batch}.", file=sys.stderr)
+        batch = max(batch - batch % fabric.world_size, 1)
+        if fabric.is_global_zero:
+            print(f"There are {len(data.training)} training clips, so the batch is {batch} and not {config.train.batch}.", file=sys.stderr)
         config = replace(config, train=replace(config.train, batch=batch, accumulate=min(config.train.accumulate, batch)))
+    check_shared(config.train.batch, config.train.accumulate, fabric.world_size)
+    only_first(fabric, partial(_check_writable, run))  # before minutes are spent
     timed = 0.0
     if minutes is not None:
         steps, timed = steps_for(minutes, config, data.training, seed, workers, teacher)
         config = replace(config, train=replace(config.train, steps=steps))
-        print(f"{steps} steps fit into {minutes:g} minutes.", file=sys.stderr)
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(
-        run / "config.json",
-        {"config": to_dict(config), "seed": seed, "minutes": minutes, "command": ["mavil-edu", *sys.argv[1:]], **origin},
-    )
+        if fabric.is_global_zero:
+            print(f"{steps} steps fit into {minutes:g} minutes.", file=sys.stderr)
+    stored = {"config": to_dict(config), "seed": seed, "minutes": minutes, "command": ["mavil-edu", *sys.argv[1:]], **origin}
+    only_first(fabric, lambda: write_json(run / "config.json", stored))
     return config, timed
 
 
@@ -112,40 +124,50 @@ def pretrain(
     origin: dict[str, Any],
     teacher: str | None = None,
     allow_collapsed: bool = False,
-) -> dict:
-    """Trains stage 1, or with a teacher stage 2, and writes a run's folder; returns its summary.
+) -> dict | None:
+    """Trains stage 1, or with a teacher stage 2, and writes a run's folder; returns its summary, in process 0 where there are several.
 
     data: the clips. run: an empty or new folder, or one to resume, whose own config and seed then hold. minutes: fixes the number
     of steps by timing, in place of the config's. origin: where the clips came from, stored with the run. teacher: a run's folder, a
     model's folder or a name on the Hub; a resumed run has its own. allow_collapsed: also one that answers all clips alike.
     Raises RunError, TeacherError or TrainingError with a sentence.
     """
-    timed, ancestors = 0.0, []
+    timed, ancestors, fabric = 0.0, [], join()
     if resume:
-        stored = stored_run(run)
+        stored = from_first(fabric, partial(stored_run, run))
         config, seed, ancestors = stored["config"], stored["seed"], stored.get("lineage", [])
-    frozen, device = None, make_fabric(config).device
+        only_first(fabric, partial(_check_writable, run))
+    frozen, fabric = None, make_fabric(config)
+    device = fabric.device
     if ancestors or teacher is not None:
         source = load_teacher(ancestors[-1]["path"], ancestors[-1]["weights"]) if ancestors else load_teacher(teacher)
         if not resume:
             config = student_config(config, source.config)
             origin = origin | {"lineage": lineage(teacher, source)}
         frozen = Teacher(source, config.objective, remembering(config, data.training, config.model.target_width, device))
-    means_batch, _, _ = evaluation_batch(data.training, MEAN_CLIPS)
-    means = position_means(means_batch, config.model, device, frozen)
-    if frozen and not allow_collapsed and not resume:
-        check_health(health(frozen, means_batch, means, config.model))
+
+    def measured() -> tuple[HeldOut, list[int], list[Skipped]]:
+        """The held-out clips, which they are, and what had to be skipped."""
+        means_batch, _, _ = evaluation_batch(data.training, MEAN_CLIPS)
+        means = position_means(means_batch, config.model, device, frozen)
+        if frozen and not allow_collapsed and not resume:
+            check_health(health(frozen, means_batch, means, config.model))
+        evaluation, kept, skipped = evaluation_batch(data.evaluation, EVALUATION_CLIPS)
+        return HeldOut(evaluation, means, config.model, config.objective, make_targets=frozen), kept, skipped
+
+    looked = only_first(fabric, measured)
     if not resume:
-        config, timed = _prepare(config, data, run, seed, minutes, workers, origin, frozen)
-
+        config, timed = _prepare(config, data, run, seed, minutes, workers, origin, frozen, fabric)
     without = terms_left_out(config.model, config.objective)
-    for sentence in without:
+    for sentence in without if fabric.is_global_zero else []:
         print(sentence, file=sys.stderr)
-    evaluation, kept, skipped = evaluation_batch(data.evaluation, EVALUATION_CLIPS)
-    held_out = HeldOut(evaluation, means, config.model, config.objective, make_targets=frozen)
-    generation = len(stored_run(run).get("lineage", []))
-    model, progress = train(config, data.training, held_out, run, seed=seed, workers=workers, resume=resume, generation=generation)
-
+    generation = len(from_first(fabric, partial(stored_run, run)).get("lineage", []))
+    held_out, kept, skipped = looked or (None, [], [])
+    model, progress = train(
+        config, data.training, held_out, run, seed=seed, workers=workers, resume=resume, generation=generation, make_targets=frozen
+    )
+    if held_out is None:
+        return None
     left_out = data.skipped + [{"path": s.path, "reason": s.reason} for s in skipped]
     left_out += [{"path": path, "reason": reason} for path, reason in progress.skipped.items()]
     summary = held_out.summary(model) | {
@@ -166,17 +188,18 @@ def pretrain(
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
         "machine": machine(device),
+        "processes": fabric.world_size,
         "command": " ".join(stored_run(run)["command"]),
     }
     write_json(run / "summary.json", summary)
     write_text(run / "model" / "README.md", model_card(model.config, run.name, run))
     labels = {name: [values[i] for i in kept] for name, values in data.evaluation.labels.items()}
     if labels and data.training.labels:
-        write_json(run / EVALUATION_FILE, _scorecard(model, data.training, evaluation, labels))
+        write_json(run / EVALUATION_FILE, _scorecard(model, data.training, held_out.batch, labels))
     if data.missing:
         write_text(run / MISSING_FILE, "".join(f"{name}\n" for name in data.missing))
     if frozen is None:  # a student predicts tokens, which cannot be drawn
-        write_examples(model, evaluation, [data.evaluation.name(i) for i in kept], held_out.masks, run)
+        write_examples(model, held_out.batch, [data.evaluation.name(i) for i in kept], held_out.masks, run)
     report.write_report(run)
     return summary
 
@@ -208,31 +231,34 @@ def pretrain_on(
     shuffled_pairs: bool = False,
     teacher: str | None = None,
     allow_collapsed: bool = False,
-) -> dict:
-    """`mavil-edu pretrain`: trains on the clips at a path, or goes on with a run; returns its summary.
+) -> dict | None:
+    """`mavil-edu pretrain`: trains on the clips at a path, or goes on with a run; returns its summary, in process 0.
 
     path, eval_path, listed, classes, min_seconds: as `mavil_edu.data.source.open_run` takes them. shuffled_pairs: the control in which
     each training sound comes with another clip's picture. teacher, allow_collapsed: as `pretrain` takes them.
     """
-    _check_run(run, resume)
-    if resume:  # the clips, and how they are split, are those of the run
-        stored = stored_run(run)
-        config, seed = stored["config"], stored["seed"]
-        if shuffled_pairs and not stored.get("shuffled_pairs"):
+
+    def opened() -> tuple[Data, Config, int, int, dict[str, Any]]:
+        """The clips, the config, the seed, the workers, and where the clips came from."""
+        _check_run(run, resume)
+        stored = stored_run(run) if resume else {"config": config, "seed": seed}  # the clips, and how they are split, are those of the run
+        if shuffled_pairs and resume and not stored.get("shuffled_pairs"):
             raise RunError(f"The run in {run} began with true pairs; resume it without --shuffled-pairs, or begin another.")
-        shuffled_pairs = stored.get("shuffled_pairs", False)
-    augment = config.train.augment
-    data = open_run(path, eval_path, config.model, augment, seed=seed, listed=listed, classes=classes, min_seconds=min_seconds)
-    for note in data.notes:
-        print(note, file=sys.stderr)
-    if resume and stored["clips"] != data.fingerprint:
-        raise RunError(f"The clips in {path} are not those that the run in {run} began with; resume it with its own clips.")
-    if workers is None:
-        workers = 0 if len(data.training) <= config.train.batch or not isinstance(data.training, FolderClips | Shards) else 1
-    places = {"data": path, "eval_data": eval_path, "list": listed, "classes": classes}
-    origin = {name: None if place is None else str(place) for name, place in places.items()} | {"clips": data.fingerprint}
-    if shuffled_pairs:
-        data, origin = replace(data, training=ShuffledPairs(data.training, seed)), origin | {"shuffled_pairs": True}
+        now = stored["config"]
+        options = {"seed": stored["seed"], "listed": listed, "classes": classes, "min_seconds": min_seconds}
+        data = open_run(path, eval_path, now.model, now.train.augment, **options)
+        for note in data.notes:
+            print(note, file=sys.stderr)
+        if resume and stored["clips"] != data.fingerprint:
+            raise RunError(f"The clips in {path} are not those that the run in {run} began with; resume it with its own clips.")
+        few = len(data.training) <= now.train.batch or not isinstance(data.training, FolderClips | Shards)
+        places = {"data": path, "eval_data": eval_path, "list": listed, "classes": classes}
+        origin = {name: None if place is None else str(place) for name, place in places.items()} | {"clips": data.fingerprint}
+        if shuffled_pairs or stored.get("shuffled_pairs"):
+            data, origin = replace(data, training=ShuffledPairs(data.training, stored["seed"])), origin | {"shuffled_pairs": True}
+        return data, now, stored["seed"], (0 if few else 1) if workers is None else workers, origin
+
+    data, config, seed, workers, origin = from_first(join(), opened)
     return pretrain(
         data,
         config,
@@ -247,21 +273,27 @@ def pretrain_on(
     )
 
 
-def self_train_on(path: Path, run: Path, teacher: str, iterations: int, resume: bool, *arguments: Any, **options: Any) -> list[dict]:
-    """`mavil-edu pretrain --teacher --iterations K`: each student becomes the next one's teacher; their summaries.
+def self_train_on(path: Path, run: Path, teacher: str, iterations: int, resume: bool, *arguments: Any, **options: Any) -> list[dict | None]:
+    """`mavil-edu pretrain --teacher --iterations K`: each student becomes the next one's teacher; their summaries, in process 0.
 
     Runs stand in RUN/1 to RUN/K. path, run, options, arguments: as `pretrain_on` takes them. With `resume`, complete iterations stay,
     the one that was broken off goes on, and the others follow.
     """
-    summaries = []
+    summaries, fabric = [], join()
     for k in range(1, iterations + 1):
         place = run / str(k)
-        done = place / "summary.json"
-        if resume and done.exists():
-            summaries.append(json.loads(done.read_text(encoding="utf-8")))
+
+        def stands(place: Path = place) -> tuple[dict | None, bool]:
+            """The summary of a complete iteration, and whether one has begun."""
+            done = place / "summary.json"
+            return json.loads(done.read_text(encoding="utf-8")) if done.exists() else None, (place / "config.json").exists()
+
+        done, begun = from_first(fabric, stands) if resume else (None, False)
+        if done:
+            summaries.append(done)
         else:
-            begun = resume and (place / "config.json").exists()
-            print(f"Iteration {k} of {iterations}: {teacher} teaches {place}.", file=sys.stderr)
+            if fabric.is_global_zero:
+                print(f"Iteration {k} of {iterations}: {teacher} teaches {place}.", file=sys.stderr)
             summaries.append(pretrain_on(path, *arguments, run=place, teacher=teacher, resume=begun, **options))
         teacher = str(place)
     return summaries

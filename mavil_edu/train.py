@@ -1,14 +1,12 @@
 """An optimiser steps: the training loop of both stages on Lightning Fabric, on whatever device there is."""
 
 import ctypes
-import json
 import math
 import platform
-import signal
-import threading
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -19,23 +17,19 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint, save_model
-from mavil_edu.config import Config, ObjectiveConfig, TrainConfig
-from mavil_edu.data.batch import Clips, to_inputs
+from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, versions
+from mavil_edu.config import Config, ObjectiveConfig, TrainConfig, from_dict, to_dict
+from mavil_edu.data.batch import Clips, Skipped, to_inputs
 from mavil_edu.data.loader import Step, generator_for, training_steps
 from mavil_edu.evaluate import HeldOut, MakeTargets, scored_patches
-from mavil_edu.losses import log_b
+from mavil_edu.logbook import Logbook, TrainingError
 from mavil_edu.masking import scheduled_ratio
-from mavil_edu.mavil import Losses, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
-from mavil_edu.progress import ProgressBar, terms_line
+from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
 TIMED_STEPS = 30  # steps that --minutes times
 TRAINING_SHARE = 0.92  # of a run's time; looks at held-out clips and checkpoints take the rest
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to do."""
 
 
 @dataclass
@@ -48,6 +42,12 @@ class Progress:
     skipped: dict[str, str] = field(default_factory=dict)  # path -> reason, of clips that gave no sample
     skipped_draws: int = 0
     dropped: int = 0  # clips that ended an epoch as an incomplete batch
+    held_out: float | None = None  # the total loss on held-out clips after the last step, where they were looked at then
+
+    def note(self, skipped: list[Skipped]) -> None:
+        """Adds draws that gave no sample."""
+        self.skipped_draws += len(skipped)
+        self.skipped |= {skip.path: skip.reason for skip in skipped}
 
 
 def learning_rate(step: int, train: TrainConfig) -> float:
@@ -104,33 +104,54 @@ def keep_freed_memory() -> None:
 
 
 def make_fabric(config: Config) -> Fabric:
-    """One process on the best device there is: CUDA, MPS or CPU."""
+    """The best device there is: CUDA, MPS or CPU; one of several, where several processes train: `mavil_edu.processes`."""
     keep_freed_memory()
-    return Fabric(accelerator="auto", devices=1, precision=config.train.precision)
+    return join(config.train.precision)
+
+
+def set_up(fabric: Fabric, model: MAViL, train: TrainConfig) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A model on its device and among its processes, and its optimiser, as `update` takes them."""
+    return fabric.setup(WithLosses(model), make_optimiser(model, train))
+
+
+def _own(masks: Masks | None, fabric: Fabric) -> Masks | None:
+    """This process's part of the masks of a global batch."""
+    return None if masks is None else Masks(*(share_of(mask, fabric) for mask in masks))
 
 
 def _backward(
     fabric: Fabric, model: nn.Module, data: Step, config: Config, seed: int, step: int, make_targets: MakeTargets | None
 ) -> Losses:
-    """One step's gradients over its accumulation rounds, and the mean of each loss term."""
+    """One step's gradients over its accumulation rounds, and the mean of each loss term; both are the global batch's.
+
+    Clip i of the global batch belongs to round i mod `accumulate`. Masks are drawn for all of a round's clips, of which each process takes
+    its own: so a step is the same, up to rounding, for any number of processes.
+    """
     make_targets = make_targets or partial(patch_targets, config=config.model)
-    rounds = []
-    rows = math.ceil(len(data.batch.waveform) / config.train.accumulate)
     batch = data.batch.to(fabric.device)
+    rounds, terms = min(config.train.accumulate, len(batch.waveform)), []
     objective, first_view = objective_at(step, config), first_view_at(step, config, seed)
-    for start in range(0, len(batch.waveform), rows):
-        inputs = to_inputs(type(batch)(*(part[start : start + rows] for part in batch)), config.model)
-        generator = generator_for(seed, 2, step, start)
-        masks = draw_masks(len(inputs.audio), config.model, first_view, generator)
-        second = draw_second_masks(len(inputs.audio), config.model, objective, generator)
-        output = model(inputs.audio, inputs.video, masks, second)
+    for number in range(rounds):
+        inputs = to_inputs(type(batch)(*(part[number::rounds] for part in batch)), config.model)
+        rows, generator = len(inputs.audio) * fabric.world_size, generator_for(seed, 2, step, number)
+        masks = _own(draw_masks(rows, config.model, first_view, generator), fabric)
+        second = _own(draw_second_masks(rows, config.model, objective, generator), fabric)
         scored = scored_patches(masks, inputs, config.objective)
         with fabric.autocast():  # a teacher computes in the student's precision
             targets = make_targets(inputs.audio, inputs.video)
-        losses = losses_of(output, targets, *scored, config.objective)
-        fabric.backward(losses.total * (len(inputs.audio) / len(batch.waveform)))
-        rounds.append(losses)
-    return Losses(*(None if terms[0] is None else torch.stack([t.detach() for t in terms]).mean() for terms in zip(*rounds, strict=True)))
+        losses_from = partial(
+            losses_of,
+            targets=targets,
+            audio_scored=scored[0],
+            video_scored=scored[1],
+            objective=config.objective,
+            gather=partial(gather_rows, fabric),
+        )
+        with fabric.no_backward_sync(model, enabled=number < rounds - 1):
+            losses = model(inputs.audio, inputs.video, masks, second, losses_from)
+            fabric.backward(losses.total * (len(inputs.audio) / len(batch.waveform)))
+        terms.append(losses)
+    return Losses(*(None if some[0] is None else torch.stack([t.detach() for t in some]).mean() for some in zip(*terms, strict=True)))
 
 
 def _check_finite(losses: Losses, norm: torch.Tensor, step: int) -> None:
@@ -166,77 +187,20 @@ def update(
     return losses, norm
 
 
-def _row(step: int, losses: Losses, trivial: dict[str, float], **more: float) -> dict:
-    terms = {
-        ("audio_mse" if name == "audio" else "video_mse" if name == "video" else name): None if value is None else float(value)
-        for name, value in losses._asdict().items()
-    }
-    return {"step": step} | terms | {f"{name}_trivial": value for name, value in trivial.items()} | more
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one JSON object a line; on resuming, what lies beyond the checkpoint is cut off."""
-
-    def __init__(self, path: Path, step: int):
-        kept = []
-        if path.exists() and step:
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _order(line) < (step, False)]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self.file = path.open("a", encoding="utf-8")
-
-    def write(self, row: dict) -> None:
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
-
-    def close(self) -> None:
-        self.file.close()
-
-
-def _order(line: str) -> tuple[float, bool]:
-    """Where a line stands in time: the held-out look at step s comes before training step s."""
-    try:
-        row = json.loads(line)
-        return row["step"] - (0.5 if row.get("held_out") else 0), False
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf, True  # a line cut short by a kill
-
-
-class Interrupt:
-    """Turns Ctrl-C and SIGTERM into a flag, so that a step is finished and saved before the program ends."""
-
-    def __init__(self):
-        self.by: signal.Signals | None = None
-
-    def _note(self, number: int, _frame: object) -> None:
-        if self.by:  # asked twice: at once
-            raise KeyboardInterrupt("stopped in the middle of a step")
-        self.by = signal.Signals(number)
-
-    @contextmanager
-    def watching(self):
-        """Listens while the block runs; outside the main thread signals cannot be caught, and nothing is done."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-
 def steps_for(
     minutes: float, config: Config, clips: Clips, seed: int, workers: int, make_targets: MakeTargets | None = None
 ) -> tuple[int, float]:
-    """How many steps fit into so many minutes, by timing 30 steps on a throw-away model; and the seconds that took."""
+    """How many steps fit into so many minutes, by timing 30 steps on a throw-away model; and the seconds that took.
+
+    With several processes all of them take the 30 steps, and the first one's clock counts for all.
+    """
     started = time.perf_counter()
     fabric = make_fabric(config)
+    check_shared(config.train.batch, config.train.accumulate, fabric.world_size)
     torch.manual_seed(seed)
-    model = MAViL(config)
-    model, optimiser = fabric.setup(model, make_optimiser(model, config.train))
+    model, optimiser = set_up(fabric, MAViL(config), config.train)
     ends = []
-    stream = training_steps(clips, config.train.batch, seed, workers=workers)
+    stream = training_steps(clips, config.train.batch, seed, 0, workers, fabric.global_rank, fabric.world_size)
     for step, data in zip(range(TIMED_STEPS), stream, strict=False):
         along = step * config.train.steps // TIMED_STEPS  # steps all along the run: with a ratio schedule they differ in length
         losses, _ = update(fabric, model, optimiser, data, config, seed, along, make_targets)
@@ -244,109 +208,104 @@ def steps_for(
         ends.append(time.perf_counter())
     each = median(later - earlier for earlier, later in pairwise(ends))  # the time between two steps' ends: the loader's is in it
     spent = time.perf_counter() - started
-    return max(1, int((60 * minutes - spent) * TRAINING_SHARE / each)), spent
+    return from_first(fabric, lambda: (max(1, int((60 * minutes - spent) * TRAINING_SHARE / each)), spent))
+
+
+def _go_on(run: Path, config: Config, model: MAViL, optimiser: torch.optim.Optimizer, fabric: Fabric) -> Progress:
+    """Puts the newest checkpoint into model, optimiser, scaler and generators; a run that was killed before its first begins again."""
+    if not list_checkpoints(run / "checkpoints"):
+        return Progress()
+    state = load_checkpoint(run / "checkpoints", model, optimiser)
+    random = state.pop("random", {})
+    stored = state.pop("config", None)
+    if stored is not None and from_dict(Config, stored) != config:
+        raise TrainingError(f"The newest checkpoint in {run} was made by another config than the run's; put {run / 'config.json'} back.")
+    if state.pop("versions", None) not in (None, versions()) and fabric.is_global_zero:
+        print("The run began with other versions of its libraries: it goes on, but not bit for bit.", file=sys.stderr)
+    if scaler := state.pop("scaler", None):
+        fabric.strategy.precision.load_state_dict(scaler)
+    if "cpu" in random:
+        torch.set_rng_state(random["cpu"])
+    if "cuda" in random and fabric.device.type == "cuda":
+        torch.cuda.set_rng_state(random["cuda"], fabric.device)
+    for name in ("seed", "generation", "processes"):
+        state.pop(name, None)
+    return Progress(**state)
 
 
 def train(
     config: Config,
     clips: Clips,
-    held_out: HeldOut,
+    held_out: HeldOut | None,
     run: Path,
     *,
     seed: int = 0,
     workers: int = 0,
     resume: bool = False,
     generation: int = 0,
+    make_targets: MakeTargets | None = None,
 ) -> tuple[MAViL, Progress]:
     """Trains for `config.train.steps` steps, writing checkpoints, `model/`, `metrics.jsonl` and TensorBoard files into `run`.
 
-    The stage is that of the held-out clips' targets: the input's patches, or a teacher's tokens. generation: how many teachers came
-    before; a student never starts from the first weights of one, though their runs have the same seed.
-    All that is random in step s follows from the seed and s, so a resumed run goes on as the uninterrupted one would.
-    Raises TrainingError where a loss or gradient is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM and a checkpoint.
+    held_out: clips that process 0 looks at; the others need none, and write nothing. make_targets: a teacher's, in stage 2; by default
+    that of `held_out`, or the input's patches. generation: how many teachers came before; a student never starts from the first weights
+    of one, though their runs have the same seed.
+    All that is random in step s follows from the seed and s, so a resumed run goes on as the uninterrupted one would: bit for bit on a
+    CPU with 1 or 2 processes; with another number of processes than before, up to rounding.
+    Raises TrainingError where a loss or gradient is not finite or the run's folder cannot be written, ProcessError where another process
+    has gone, KeyboardInterrupt after Ctrl-C or SIGTERM and a checkpoint.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
     # 1. device, model, optimiser
     fabric = make_fabric(config)
+    check_shared(config.train.batch, config.train.accumulate, fabric.world_size)
     torch.manual_seed(seed + GENERATION * generation)
     bare = MAViL(config)
-    bare_optimiser = make_optimiser(bare, config.train)
-    progress = Progress()
-    if resume and list_checkpoints(run / "checkpoints"):  # a run killed before its first checkpoint begins again
-        progress = Progress(**load_checkpoint(run / "checkpoints", bare, bare_optimiser))
-    model, optimiser = fabric.setup(bare, bare_optimiser)
+    model, optimiser = set_up(fabric, bare, config.train)
+    progress = _go_on(run, config, bare, optimiser, fabric) if resume else Progress()
+    check_same(fabric, (len(clips), progress.step), "numbers of clips or steps to go on from")
+    make_targets = make_targets or (held_out.make_targets if held_out else None)
+    skipped: list[Skipped] = []  # draws of this process, since the last checkpoint
+    origin = {"config": to_dict(config), "seed": seed, "generation": generation, "versions": versions(), "processes": fabric.world_size}
 
-    # 2. what each loss has to beat
-    per_round = math.ceil(config.train.batch / config.train.accumulate)
-    trivial = {
-        "audio_mse": min(held_out.audio_trivial.values()),
-        "video_mse": min(held_out.video_trivial.values()),
-        "inter": log_b(per_round),
-        "intra": log_b(per_round),
-    }
-
-    if config.model.target == "teacher":  # both trivial answers of stage 2 stand beside its curve
-        sides = (("audio_mse", held_out.audio_trivial), ("video_mse", held_out.video_trivial))
-        trivial |= {f"{side}_{answer}": value for side, answers in sides for answer, value in answers.items()}
-
-    # 3. where it is written
-    run.mkdir(parents=True, exist_ok=True)
-    metrics = MetricsFile(run / "metrics.jsonl", progress.step)
-    board = SummaryWriter(run / "tensorboard", purge_step=progress.step)
-
-    def log(row: dict) -> None:
-        metrics.write(row)
-        for name, value in row.items():
-            if name not in ("step", "held_out") and value is not None:
-                board.add_scalar(f"{'held_out' if row.get('held_out') else 'training'}/{name}", value, row["step"])
-
-    def look() -> None:
-        """Held-out clips."""
-        bare.eval()
-        row = _row(progress.step, Losses(**{k: v if v is None else torch.tensor(v) for k, v in held_out.losses(bare).items()}), trivial)
-        chunk_log_b = log_b(min(64, len(held_out.batch.waveform)))
-        log(row | {"inter_trivial": chunk_log_b, "intra_trivial": chunk_log_b, "held_out": True})
-        bar.say(f"step {progress.step}, held-out clips: {terms_line(row | {'inter_trivial': chunk_log_b, 'intra_trivial': chunk_log_b})}")
+    # 2. what is written, by process 0
+    first = fabric.is_global_zero
+    with Logbook(run, config, held_out, bare, progress.step) if first else nullcontext() as book:
+        stream: Iterator[Step] = training_steps(
+            clips, config.train.batch, seed, progress.drawn, workers, fabric.global_rank, fabric.world_size
+        )
+        started = time.perf_counter() - progress.seconds
         bare.train()
 
-    def save() -> None:
-        save_checkpoint(run / "checkpoints", bare, bare_optimiser, asdict(progress))
-        save_model(bare, run / "model")
-
-    # 4. the loop
-    stream: Iterator[Step] = training_steps(clips, config.train.batch, seed, progress.drawn, workers)
-    started = time.perf_counter() - progress.seconds
-    bare.train()
-    with ProgressBar("training", config.train.steps, progress.step) as bar, Interrupt().watching() as interrupt:
-        try:
+        # 3. the loop
+        with Interrupt().watching() as interrupt, meeting(fabric):
             while progress.step < config.train.steps:
                 data = next(stream)
                 rate = learning_rate(progress.step, config.train)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                losses, norm = update(fabric, model, optimiser, data, config, seed, progress.step, held_out.make_targets)
+                losses, norm = update(fabric, model, optimiser, data, config, seed, progress.step, make_targets)
 
                 progress.seconds = time.perf_counter() - started
-                row = _row(progress.step, losses, trivial, lr=rate, gradient_norm=float(norm), seconds=round(progress.seconds, 3))
+                more = {"lr": rate, "gradient_norm": float(norm), "seconds": round(progress.seconds, 3)}
                 if config.objective.ratio_start is not None or config.objective.whole_hidden:
                     now = first_view_at(progress.step, config, seed)
-                    row |= {"audio_ratio": now.audio_ratio, "video_ratio": now.video_ratio}
-                log(row)
+                    more |= {"audio_ratio": now.audio_ratio, "video_ratio": now.video_ratio}
+                if first:
+                    book.step(progress.step, losses, more)
                 progress.step += 1
                 progress.drawn = data.drawn
                 progress.dropped = data.dropped
-                progress.skipped_draws += len(data.skipped)
-                progress.skipped |= {skip.path: skip.reason for skip in data.skipped}
-                bar.update(progress.step, terms_line(row))
+                skipped += data.skipped
                 last = progress.step == config.train.steps
-                if progress.step % config.train.evaluate_every == 0 or last:
-                    look()
-                if progress.step % config.train.save_every == 0 or last or interrupt.by:
-                    save()
-                if interrupt.by and not last:
-                    raise KeyboardInterrupt(f"stopped by {interrupt.by.name} after step {progress.step}")
-        finally:
-            metrics.close()
-            board.close()
+                progress.held_out = None
+                if first and (progress.step % config.train.evaluate_every == 0 or last):
+                    progress.held_out = book.look(progress.step)
+                stop = interrupt.anywhere(fabric)
+                if progress.step % config.train.save_every == 0 or last or stop:
+                    progress.note(from_all(fabric, skipped))
+                    skipped.clear()
+                    if first:
+                        book.save(optimiser, asdict(progress) | origin, fabric)
+                if stop and not last:
+                    raise KeyboardInterrupt(f"stopped by {stop.name} after step {progress.step}")
     return bare.eval(), progress

@@ -19,7 +19,7 @@ from mavil_edu.config import AugmentConfig, tiny_squares
 from mavil_edu.data.loader import training_steps
 from mavil_edu.data.world import World
 from mavil_edu.progress import tracked
-from mavil_edu.train import learning_rate, make_fabric, make_optimiser, update
+from mavil_edu.train import learning_rate, make_fabric, set_up, update
 
 SEED = 301  # of the training clips: neither those that are scored nor those of the shipped weights
 
@@ -42,7 +42,7 @@ def main() -> None:
     fabric, bare = make_fabric(config), MAViL.from_pretrained("tiny-squares").train()
     if bare.config != config.model:
         raise SystemExit("The shipped weights are not of the preset tiny-squares; make them anew: scripts/make_weights.py.")
-    model, optimiser = fabric.setup(bare, make_optimiser(bare, config.train))
+    model, optimiser = set_up(fabric, bare, config.train)
     clips = World(arguments.clips, SEED, config.model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0)))
     stream = training_steps(clips, config.train.batch, arguments.seed)
     for step in tracked(range(arguments.steps), "training", arguments.steps):

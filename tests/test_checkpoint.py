@@ -111,6 +111,34 @@ def test_the_two_newest_checkpoints_are_kept(tmp_path):
     assert load_checkpoint(tmp_path, model, optimiser) == {"step": 200}
 
 
+def test_beside_the_two_newest_the_one_that_did_best_on_held_out_clips_is_kept(tmp_path):
+    model = model_of(1)
+    optimiser = make_optimiser(model, CONFIG.train)
+    for number, held_out in enumerate([3.0, 1.0, None, 2.0, 2.5], start=1):
+        save_checkpoint(tmp_path, model, optimiser, {"step": number, "held_out": held_out})
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000002", "step-0000004", "step-0000005"]
+    save_checkpoint(tmp_path, model, optimiser, {"step": 6, "held_out": 0.5})
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000005", "step-0000006"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-0000005", "step-0000006"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimiser.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_told_with_the_way_out(tmp_path, file):
+    model = model_of(1)
+    optimiser = make_optimiser(model, CONFIG.train)
+    step(model, optimiser, 1)
+    for number in (1, 2):
+        save_checkpoint(tmp_path, model, optimiser, {"step": number})
+    damaged = tmp_path / "step-0000002" / file
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(ValueError, match="step-0000002 cannot be read .*Remove that folder"):
+        load_checkpoint(tmp_path, model, optimiser)
+    for path in (tmp_path / "step-0000002").iterdir():
+        path.unlink()
+    (tmp_path / "step-0000002").rmdir()
+    assert load_checkpoint(tmp_path, model, optimiser) == {"step": 1}
+
+
 def test_a_write_that_fails_leaves_the_old_model_whole_and_no_rubbish(tmp_path, monkeypatch):
     save_model(model_of(1), tmp_path / "m")
     old = load_file(tmp_path / "m" / "model.safetensors")

@@ -61,6 +61,7 @@ def pretrain(
     teacher: str | None = None,
     iterations: int = 1,
     allow_collapsed: tyro.conf.FlagCreatePairsOff[bool] = False,
+    processes: int = 1,
     config: tyro.conf.AvoidSubcommands[Config] = TINY,  # a decoder may be None, in a model that was not trained here
 ) -> None:
     """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
@@ -89,6 +90,7 @@ def pretrain(
         teacher: stage 2: a run's folder, a model's folder or a name on the Hub, whose tokens of complete clips are to be predicted.
         iterations: of stage 2, each student being the next one's teacher, in OUT/1, OUT/2 and so on.
         allow_collapsed: take a teacher that answers all clips nearly alike.
+        processes: that train together on this machine, one on each GPU, or on its CPU; they share every batch. Several machines: torchrun.
         config: the run's numbers.
     """
     from dataclasses import replace
@@ -112,10 +114,13 @@ def pretrain(
         "allow_collapsed": allow_collapsed,
     }
     if iterations == 1:
-        tell(out, run.pretrain_on(data, eval_data, config, out, resume=resume, teacher=teacher, **options))
-        return
-    for k, summary in enumerate(run.self_train_on(data, out, teacher, iterations, resume, eval_data, config, **options), 1):
-        tell(out / str(k), summary)
+        summaries = {out: run.pretrain_on(data, eval_data, config, out, resume=resume, teacher=teacher, **options)}
+    else:
+        made = run.self_train_on(data, out, teacher, iterations, resume, eval_data, config, **options)
+        summaries = {out / str(k): summary for k, summary in enumerate(made, 1)}
+    for place, summary in summaries.items():
+        if summary is not None:  # of several processes the first one tells
+            tell(place, summary)
 
 
 def reconstruct(

@@ -132,6 +132,7 @@ def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers:
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         worker_init_fn=_ignore_interrupt,
+        generator=generator_for(seed, 12),  # or it would draw from torch's own, whose state a resumed run shares with an uninterrupted one
     )
     made: list[_Part] = []
     for item in loader:

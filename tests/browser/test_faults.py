@@ -77,12 +77,13 @@ def explorer(control, watch=True):
 explorer({arguments})
 """
 NUMBER = "BoundedIntText(value=1, max=1, description='Number')"
+LIST = "Dropdown(options=[1, 2], description='Number')"
 EXPLORERS = {
     "sound": (EXPLORER.format(arguments=NUMBER), None),
     "does not react": (EXPLORER.format(arguments=NUMBER + ", watch=False"), '"Number" does nothing'),
     "no name": (EXPLORER.format(arguments="BoundedIntText(value=1)"), "a spinbutton has no accessible name"),
     "a slider, which has no name": (EXPLORER.format(arguments="IntSlider(1)"), "a slider has no accessible name"),
-    "a list, whose keys JupyterLab takes": (EXPLORER.format(arguments="Dropdown(options=[1, 2], description='Number')"), 'focus leaves "Number"'),
+    "a list, whose keys JupyterLab takes": (EXPLORER.format(arguments=LIST), 'focus leaves "Number"'),
     "nothing read out": (EXPLORER.format(arguments=NUMBER).replace("aria-live", "class"), "no aria-live line"),
     "out of reach": (EXPLORER.format(arguments="BoundedIntText(value=1, disabled=True)"), "leads to no control"),
 }  # fmt: skip
