@@ -23,6 +23,8 @@ wanted_torch := $(if $(filter-out 0 no,$(SYSTEM_TORCH)),system,$(if $(INDEX),ind
 notebooks := $(wildcard notebooks/*.ipynb)
 nbval := $(if $(notebooks),--nbval --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) --nbval-kernel-startup-timeout=180 \
 	$(if $(wildcard notebooks/nbval_sanitize.cfg),--nbval-sanitize-with notebooks/nbval_sanitize.cfg))
+# Browser tests drive the Chromium that is installed; make test runs their quick part where there are Chromium and npm.
+browser := $(if $(and $(shell command -v chromium chromium-browser google-chrome),$(shell command -v npm)),tests/browser/node_modules/.installed)
 
 .PHONY: help
 help: ## say what there is
@@ -52,8 +54,18 @@ lab: .venv/.installed-notebooks ## open the first notebook in JupyterLab
 	@$(venv_python) -m jupyter lab notebooks/00_quickstart.ipynb
 
 .PHONY: test
-test: .venv/.installed-dev ## run the tests, and the notebooks against their stored outputs
+test: .venv/.installed-dev $(browser) ## run the tests, and the notebooks against their stored outputs
 	@$(venv_python) -m pytest $(nbval) $(PYTEST_ARGS)
+
+.PHONY: browser
+browser: .venv/.installed-dev tests/browser/node_modules/.installed ## visit every lesson in Chromium: opened, run, by keyboard, dark and light
+	@$(venv_python) -m pytest tests/browser -m '' $(PYTEST_ARGS)
+
+.PHONY: test-threads
+test-threads: .venv/.installed-dev ## run the notebooks twice in a row, and with one thread
+	@$(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
+	@$(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: .venv/.installed-dev ## check style and spelling
@@ -79,6 +91,10 @@ constraints: .venv/.installed-dev ## write the versions in .venv to constraints.
 	@set -euo pipefail; { sed -n '/^#/p' constraints.txt; $(venv_python) -m pip list --format=freeze --exclude-editable | tr 'A-Z_' 'a-z-' \
 		| grep -Ev '^(nvidia|cuda|triton|setuptools|wheel|pip)[-=]' | sed 's/+.*//' | LC_ALL=C sort; } > constraints.new
 	@mv constraints.new constraints.txt
+
+tests/browser/node_modules/.installed: tests/browser/package-lock.json
+	@npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # .venv, the torch it is to have, and the package with more and more around it
 

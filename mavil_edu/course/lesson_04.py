@@ -249,9 +249,9 @@ QUIZZES = (
         name="normalised_leak",
         lesson="04",
         question="The model predicts patches normalised to mean 0 and variance 1. Its picture shows the hidden patches "
-        "in the right colours. Why?",
+        "as bright and as full of contrast as they are. Why?",
         choices=(
-            ("It has understood the colours from the visible patches.", "Its target holds no brightness at all; the prediction cannot."),
+            ("It has understood the brightness from the visible patches.", "Its target holds no brightness at all; the prediction cannot."),
             ("The decoder sees the mean of each patch.", "It sees mask tokens and positions at the hidden places, nothing else."),
             (
                 "Whoever drew it used the hidden patches' own means and variances.",

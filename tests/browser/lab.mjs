@@ -36,6 +36,15 @@ export async function setTheme(page, theme) {
   await page.waitForTimeout(300); // colours fade over
 }
 
+/** In the page: every code cell was run, or one failed, after which none is. */
+function everyCellHasEnded() {
+  const cells = window.panel.content.widgets.map((cell) => cell.model).filter((model) => model.type === "code");
+  const failed = (model) =>
+    !(model.getMetadata("tags") ?? []).includes("raises-exception") &&
+    model.outputs.toJSON().some((output) => output.output_type === "error");
+  return cells.some(failed) || cells.every((model) => model.executionCount !== null || !model.sharedModel.getSource().trim());
+}
+
 /** Does what the menu's Run All does; returns complaints: cells that failed, or that were not run in time. */
 export async function runAll(page, patience) {
   await page.evaluate(async () => {
@@ -50,6 +59,10 @@ export async function runAll(page, patience) {
       if (error.name !== "TimeoutError") throw error;
       return false;
     });
+  // Run All ends with the kernel's reply, and what the last cells put out may come after it.
+  await page.waitForFunction(everyCellHasEnded, null, { timeout: 10_000, polling: 100 }).catch((error) => {
+    if (error.name !== "TimeoutError") throw error; // cells that were not run are told below
+  });
   const complaints = await page.evaluate(() => {
     const found = [];
     window.panel.content.widgets.forEach((cell, index) => {
