@@ -303,7 +303,8 @@ for side, (part, _) in sides.items():
 #
 # A model of normalised patches says nothing of brightness. To draw its answer one needs each hidden patch's mean and standard deviation,
 # and they are at hand: take them from the original! Many published pictures are drawn so. Here is a "model" that answers **0, always**,
-# drawn that way, with patches as fine as the paper's: 16 × 16 values of a sound, and some 16 × 16 patches in a picture. **Guess:** how good does it look, and how does it sound?
+# drawn that way, with patches as fine as the paper's: 16 × 16 values of a sound, and some 16 × 16 patches in a picture. **Guess:** how
+# good does it look, and how does it sound?
 
 
 # %%
