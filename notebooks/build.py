@@ -2,6 +2,7 @@
 
     python notebooks/build.py              # build all
     python notebooks/build.py 00_quickstart
+    python notebooks/build.py --text 00_quickstart   # only the text between the code has changed: the outputs stay, nothing is executed
     python notebooks/build.py --check      # say which notebooks no longer match their sources; executes nothing
 
 In a source's text, a line `EXERCISE masked_mse` becomes the exercise's task with its minutes and difficulty, and a line
@@ -132,6 +133,20 @@ def build(source: Path) -> Path:
     return target
 
 
+def retell(source: Path) -> Path:
+    """Writes a notebook with its source's text and the outputs that it has; raises ValueError where a code cell has changed."""
+    notebook, target = read_source(source), HERE / f"{source.stem}.ipynb"
+    ours = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    theirs = [cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"]
+    if [(cell.source, cell.metadata) for cell in ours] != [(cell.source, cell.metadata) for cell in theirs]:
+        raise ValueError(f"{source.name} has other code than {target.name}; execute it: python notebooks/build.py {source.stem}")
+    for cell, old in zip(ours, theirs, strict=True):
+        cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    nbformat.validate(notebook)
+    nbformat.write(notebook, target)
+    return target
+
+
 def drift(source: Path) -> list[str]:
     """How a committed notebook differs from its source, in sentences; empty where it does not."""
     target = HERE / f"{source.stem}.ipynb"
@@ -152,6 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Builds the notebooks from their sources.")
     parser.add_argument("lessons", nargs="*", help="names without suffix; all by default")
     parser.add_argument("--check", action="store_true", help="only compare sources with the committed notebooks")
+    parser.add_argument("--text", action="store_true", help="keep the outputs: only text between the code has changed")
     arguments = parser.parse_args()
     sources = sorted(SOURCES.glob("*.py"))
     if unknown := set(arguments.lessons) - {s.stem for s in sources}:
@@ -163,7 +179,7 @@ def main() -> int:
         print("\n".join(found) or "Every notebook matches its source.")
         return 1 if found else 0
     for source in chosen:
-        build(source)
+        (retell if arguments.text else build)(source)
     return 0
 
 

@@ -212,6 +212,24 @@ def test_a_changed_solution_is_drift(tmp_path, monkeypatch):
     assert any("its source is not" in sentence for sentence in build.drift(source))
 
 
+def test_changed_text_is_written_without_executing_and_changed_code_is_refused(tmp_path, monkeypatch):
+    source = tmp_path / "lesson.py"
+    source.write_text("# %% [markdown]\n# One\n\n# %%\n1 + 1\n")
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    executed = build.read_source(source)
+    executed.cells[1].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", name="stdout", text="as it was\n")])
+    nbformat.write(executed, tmp_path / "lesson.ipynb")
+    source.write_text("# %% [markdown]\n# Two\n\n# %% [markdown]\n# Three\n\n# %%\n1 + 1\n")
+    assert build.drift(source) != []
+    build.retell(source)
+    assert build.drift(source) == []
+    kept = nbformat.read(tmp_path / "lesson.ipynb", as_version=4).cells[2]
+    assert kept.outputs[0].text == "as it was\n" and kept.execution_count == 1
+    source.write_text("# %%\n1 + 2\n")
+    with pytest.raises(ValueError, match="has other code"):
+        build.retell(source)
+
+
 def test_the_builder_says_what_a_lesson_takes_beside_what_it_declares(tmp_path, monkeypatch, capsys):
     (tmp_path / "lesson.py").write_text(
         "# %% [markdown]\n# **Budget:** 1 minute of computing on two CPU cores, 1 MB of memory\n\n# "
