@@ -140,11 +140,12 @@ def audio_content(heard: Tensor, config: AudioConfig) -> Tensor:
 
 
 def augment_waveform(waveform: Tensor, heard: Tensor | None, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Rolls each clip in time by a random amount and scales it by 0.5 to 1.5; padding stays where it is.
+    """Rolls each clip in time by a random amount, plays it faster or slower, and scales it by 0.5 to 1.5; padding stays where it is.
 
     waveform: (b, samples), float32, 16 kHz. heard: (b, 2) long, samples [start, stop); only these are rolled, in a circle; None: all.
-    Returns the same shape; values may now exceed [-1, 1]. The draws come from the generator alone: two a clip, whatever is switched on.
-    Raises ValueError where the shapes do not fit. Source: Audio-MAE's code; the range of the magnitude is our choice.
+    Returns the same shape; values may now exceed [-1, 1]. The draws come from the generator alone: two a clip, whatever is switched on,
+    and a third for the speed where there is one. Raises ValueError where the shapes do not fit. Source: Audio-MAE's code; the range of the
+    magnitude is our choice, and so is the speed, after Ko et al. 2015 (speech recognition): other speeds sound like other speakers.
     """
     _check_waveform(waveform)
     clips, samples = waveform.shape
@@ -155,7 +156,24 @@ def augment_waveform(waveform: Tensor, heard: Tensor | None, config: AugmentConf
         here = torch.arange(samples, device=waveform.device)
         there = start + (here - start - (shift * length).long()) % length
         waveform = waveform.gather(1, torch.where(_inside(heard, samples), there, here))
+    if config.speed != (1, 1):
+        low, high = config.speed
+        draw = torch.rand(clips, 1, generator=generator, device=generator.device).to(waveform.device)
+        waveform = _played_at(waveform, low * (high / low) ** draw, heard)
     return waveform * (0.5 + magnitude) if config.magnitude else waveform
+
+
+def _played_at(waveform: Tensor, speed: Tensor, heard: Tensor) -> Tensor:
+    """Each clip at its speed (b, 1) about the middle of what is heard; what would come from outside is silent. By linear interpolation."""
+    samples = waveform.shape[1]
+    start, stop = heard[:, :1], heard[:, 1:]
+    middle, here = (start + stop - 1) / 2, torch.arange(samples, device=waveform.device)
+    there = middle + (here - middle) * speed  # (b, samples)
+    before = there.floor()
+    left, right = (waveform.gather(1, place.long().clamp(0, samples - 1)) for place in (before, before + 1))
+    silent = (there < start) | (there > stop - 1)
+    played = torch.lerp(left, right, there - before).masked_fill(silent, 0)
+    return torch.where(_inside(heard, samples), played, waveform)
 
 
 # From spectrogram to sound

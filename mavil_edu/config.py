@@ -224,12 +224,18 @@ class AugmentConfig:
 
     roll: bool = True  # roll the waveform in time by a random amount [A]
     magnitude: bool = True  # scale the waveform by 0.5 to 1.5 [A: that it is done; numbers O]
+    speed: tuple[float, float] = (
+        1.0,
+        1.0,
+    )  # least and greatest speed that the sound is played at, its pitch with it; the picture's is not [O]
     crop: tuple[float, float] = (0.5, 1.0)  # smallest and largest share of the picture that the random crop keeps [R; numbers O]
     flip: bool = True  # mirror left and right in half of the clips [R]
 
     def __post_init__(self):
         low, high = self.crop
         _require(0 < low <= high <= 1, f"augment.crop is {self.crop}; it must be two shares with 0 < smallest <= largest <= 1.")
+        low, high = self.speed
+        _require(0.5 <= low <= high <= 2, f"augment.speed is {self.speed}; it must be two speeds with 0.5 <= least <= greatest <= 2.")
 
 
 @dataclass(frozen=True)

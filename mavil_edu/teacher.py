@@ -122,7 +122,7 @@ def remembering(config: Config, clips: Clips, width: int, device: torch.device) 
     width: of the targets.
     """
     augment, model = config.train.augment, config.model
-    changed = augment.roll or augment.magnitude or augment.crop != (1.0, 1.0)
+    changed = augment.roll or augment.magnitude or augment.speed != (1, 1) or augment.crop != (1.0, 1.0)
     inputs = len(clips) * (2 if augment.flip else 1)
     size = inputs * (model.audio.tokens + model.video.tokens) * width * 4
     kind = clips.clips if isinstance(clips, ShuffledPairs) else clips

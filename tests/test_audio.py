@@ -314,6 +314,33 @@ def test_magnitudes_lie_evenly_between_a_half_and_one_and_a_half():
     assert 0.5 <= gain.min() < 0.51 and 1.49 < gain.max() <= 1.5 and abs(gain.mean() - 1) < 0.02
 
 
+def test_speeds_change_the_pitch_by_as_much_and_lie_between_the_two_given():
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000).expand(300, -1)
+    config = AugmentConfig(roll=False, magnitude=False, speed=(0.8, 1.25))
+    found = audio.augment_waveform(tone, None, config, torch.Generator().manual_seed(0))
+    pitch = torch.fft.rfft(found * torch.hann_window(16_000)).abs().argmax(dim=1)
+    assert 795 <= pitch.min() < 815 and 1225 < pitch.max() <= 1255 and abs(pitch.log().mean().exp() - 1000) < 20
+    assert (found[pitch > 1200, :500] == 0).all(), "played faster it ends sooner, and silence is around it"
+
+
+@settings(deadline=None, max_examples=30)
+@given(RANGES, st.integers(0, 1000))
+def test_speed_changes_only_what_was_heard(heard, seed):
+    start, stop = heard
+    waveform, config = noise(1, SMALL.samples), AugmentConfig(roll=False, magnitude=False, speed=(0.7, 1.4))
+    found = audio.augment_waveform(waveform, torch.tensor([heard]), config, torch.Generator().manual_seed(seed))[0]
+    assert torch.equal(found[:start], waveform[0, :start]) and torch.equal(found[stop:], waveform[0, stop:])
+    assert found.isfinite().all() and found.abs().max() <= waveform.abs().max()
+
+
+def test_a_speed_of_one_is_no_change_and_draws_nothing():
+    waveform, config = noise(2, SMALL.samples), AugmentConfig(roll=False, magnitude=False, speed=(1.0, 1.0))
+    generator, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    torch.rand(2, 2, 1, generator=other)
+    assert torch.equal(audio.augment_waveform(waveform, None, config, generator), waveform)
+    assert torch.equal(generator.get_state(), other.get_state()), "runs of before speeds draw what they drew"
+
+
 def test_augmentation_draws_from_its_generator_alone_and_can_be_switched_off():
     waveform, state = noise(3, 1000), torch.get_rng_state()
     one, two = (audio.augment_waveform(waveform, None, AugmentConfig(), torch.Generator().manual_seed(5)) for _ in range(2))
