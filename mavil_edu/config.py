@@ -227,7 +227,7 @@ class AugmentConfig:
     speed: tuple[float, float] = (
         1.0,
         1.0,
-    )  # least and greatest speed that the sound is played at, its pitch with it; the picture's is not [O]
+    )  # least and greatest speed of the sound, pitch and all; the picture keeps its own [O]
     crop: tuple[float, float] = (0.5, 1.0)  # smallest and largest share of the picture that the random crop keeps [R; numbers O]
     flip: bool = True  # mirror left and right in half of the clips [R]
 

@@ -54,6 +54,7 @@ def test_a_config_comes_back_from_json_as_the_same_dataclasses(preset):
         (lambda: ObjectiveConfig(tau_inter=0), "temperature"),
         (lambda: ObjectiveConfig(alpha=-1), "alpha is -1"),
         (lambda: AugmentConfig(crop=(0.9, 0.5)), "augment.crop"),
+        (lambda: AugmentConfig(speed=(1.2, 0.8)), "augment.speed"),
         (lambda: TrainConfig(batch=0), "train.batch is 0"),
         (lambda: TrainConfig(base_lr=0), "train.base_lr"),
         (lambda: TrainConfig(warmup=2), "train.warmup"),
