@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from mavil_edu.course.budget import TOLERANCE, budget_of
 from mavil_edu.doctor import BROWSERS
 
 HERE = Path(__file__).resolve().parent
@@ -87,13 +88,20 @@ class Lab:
             time.sleep(0.1)
         raise RuntimeError(f"JupyterLab did not start:\n{(self.home / 'log').read_text()[-2000:]}")
 
+    def _minutes(self, notebook: str) -> float:
+        """What Run All may take by the lesson's own word; 0 for a notebook that is no lesson."""
+        try:
+            return TOLERANCE * budget_of(self.course / notebook).minutes
+        except ValueError:
+            return 0
+
     def visit(self, steps: dict[str, list[str]], patience: float = 120, screenshots: Path | None = None) -> dict:
         """Opens notebooks in the browser, takes the steps of each, and tells what was found: see visit.mjs.
 
-        steps: notebook's path in `self.course` -> steps. patience: seconds that a step may take. Raises RuntimeError where the browser
-        itself fails.
+        steps: notebook's path in `self.course` -> steps. patience: seconds that a step may take; Run All has the tolerated minutes of the
+        lesson's budget besides. Raises RuntimeError where the browser itself fails.
         """
-        visits = [{"notebook": path, "steps": each} for path, each in steps.items()]
+        visits = [{"notebook": path, "minutes": self._minutes(path), "steps": each} for path, each in steps.items()]
         wish = {"url": self.url, "token": self.token, "browser": chromium(), "patience": patience, "visits": visits}
         wish |= {"screenshots": str(screenshots) if screenshots else None}
         done = subprocess.run(["node", str(HERE / "visit.mjs")], input=json.dumps(wish), capture_output=True, text=True, check=False)

@@ -1,7 +1,7 @@
 // Visits notebooks: opens each in JupyterLab, takes the steps asked for, and prints what was found.
 //
 // stdin: {"url", "token", "browser": path, "patience": seconds, "screenshots": folder or null,
-//         "visits": [{"notebook": path, "steps": ["unrun", "themes", "run", "keyboard"]}, …]}
+//         "visits": [{"notebook": path, "minutes": that Run All may take, "steps": ["unrun", "themes", "run", "keyboard"]}, …]}
 // stdout: {path: {"trusted": cells, "foreign": [addresses], step: {"complaints": [sentences], …facts}, …}, …}
 //
 // Steps are taken in the order given; "keyboard" needs "run" before it.
@@ -45,8 +45,8 @@ const STEPS = {
     }
     return { complaints };
   },
-  async run(page, name) {
-    const complaints = await runAll(page, wish.patience);
+  async run(page, name, minutes) {
+    const complaints = await runAll(page, wish.patience + 60 * minutes);
     const seen = await look(page);
     const players = await playAll(page);
     if (wish.screenshots) await takeScreenshots(page, wish.screenshots, `${name}-run`);
@@ -57,7 +57,7 @@ const STEPS = {
   },
 };
 
-async function visit(context, { notebook, steps }) {
+async function visit(context, { notebook, minutes, steps }) {
   const page = await context.newPage();
   page.setDefaultTimeout(1000 * wish.patience);
   const addresses = new Set();
@@ -68,7 +68,7 @@ async function visit(context, { notebook, steps }) {
   const found = await openNotebook(page, wish, notebook);
   for (const step of steps) {
     const began = Date.now();
-    found[step] = await STEPS[step](page, basename(notebook, ".ipynb"));
+    found[step] = await STEPS[step](page, basename(notebook, ".ipynb"), minutes);
     found[step].seconds = (Date.now() - began) / 1000;
   }
   await shutDown(page);
