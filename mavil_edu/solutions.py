@@ -10,6 +10,27 @@ import torch
 from einops import pack, rearrange, reduce, repeat, unpack
 from torch import Tensor
 
+# 00: the quickstart
+
+
+def token_count(moments: int, bands: int, patch_moments: int, patch_bands: int) -> int:
+    return (moments // patch_moments) * (bands // patch_bands)
+
+
+def below_trivial(error: float, trivial: list[float]) -> float:
+    return 1 - error / min(trivial)
+
+
+def find_pictures(sounds: Tensor, pictures: Tensor) -> Tensor:
+    sounds, pictures = (torch.nn.functional.normalize(x, dim=1) for x in (sounds, pictures))
+    return (sounds @ pictures.T).argmax(dim=1)
+
+
+def recall_at(similarity: Tensor, k: int) -> float:
+    found = similarity.topk(k, dim=1).indices  # (n, k)
+    return float((found == torch.arange(len(similarity))[:, None]).any(dim=1).float().mean())
+
+
 # 01: sound
 
 

@@ -211,7 +211,7 @@ def test_progress_counts_by_lesson_and_says_what_is_next():
         "quizzes": {"why_ratio": {"tries": 1, "passed": True}},
     }
     rows = summary.by_lesson(found)
-    assert list(rows) == ["01", "02", "03", "04", "05"]
+    assert list(rows) == ["00", "01", "02", "03", "04", "05"]
     assert rows["01"]["passed"] == rows["01"]["attempted"] == 1 and rows["04"] | {"exercises": 0, "questions": 0} == {
         "exercises": 0,
         "attempted": 1,
@@ -221,6 +221,8 @@ def test_progress_counts_by_lesson_and_says_what_is_next():
         "right": 0,
     }
     assert rows["03"]["right"] == 1
+    assert summary.next_step(found) == "Next: token_count in lesson 00, 2 minutes."
+    found["exercises"] |= {name: {"tries": 1, "passed": True} for name, entry in EXERCISES.items() if entry.lesson == "00"}
     assert summary.next_step(found) == "Next: mel_of_hz in lesson 01, 3 minutes."
     found["exercises"]["mel_of_hz"] = {"tries": 2, "passed": False}
     assert summary.next_step(found) == "Next: mel_of_hz in lesson 01, 3 minutes.", "tried is not passed"
@@ -238,7 +240,7 @@ def test_the_progress_command_reads_what_check_has_noted(mavil, tmp_path, monkey
     answer = json.loads(mavil("progress", "--json")[1])
     assert answer["file"] == str(path) and answer["lessons"]["01"]["passed"] == 1 and answer["lessons"]["03"]["right"] == 1
     _, said, told = mavil("progress")
-    assert "1 of 8" in said and "Next: mel_of_hz" in said and str(path) in told
+    assert "1 of 8" in said and "Next: token_count" in said and str(path) in told
     path.write_text("{")
     code, _, told = mavil("progress")
     assert code == 2 and "delete it to begin anew" in told

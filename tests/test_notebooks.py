@@ -100,6 +100,13 @@ def test_cells_are_short_and_the_budget_is_said(notebook):
     assert "**Budget:**" in notebook.cells[0].source and "minute" in notebook.cells[0].source
 
 
+def test_the_first_cell_links_to_the_modules_it_opens_and_to_the_paper(notebook):
+    first = notebook.cells[0].source
+    opened = re.findall(r"\[`([\w/]+\.py)`\]\(\.\./mavil_edu/\1\)", first[first.index("**Opens:**") :])
+    assert opened and all((NOTEBOOKS.parent / "mavil_edu" / name).is_file() for name in opened)
+    assert "](https://arxiv.org/abs/2212.08071), section" in first
+
+
 # Would nbval notice? A small lesson with a picture and a sound is built, and then one thing at a time is changed.
 
 LESSON = """# %%

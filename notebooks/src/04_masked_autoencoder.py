@@ -7,7 +7,8 @@
 # from a model that has learnt, find the two traps that nearly everybody falls into, and hear what training does.
 #
 # **Budget:** 4 minutes of computing on two CPU cores, 2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
-# **Opens:** `encoder.py`, `decoder.py`, `losses.py`, `train.py`.
+# **Opens:** [`encoder.py`](../mavil_edu/encoder.py), [`decoder.py`](../mavil_edu/decoder.py), [`losses.py`](../mavil_edu/losses.py),
+# [`train.py`](../mavil_edu/train.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; masked autoencoders: He et al. 2022 (MAE), Huang et
 # al. 2022 (Audio-MAE).
 #

@@ -8,7 +8,8 @@
 # they cost, measure whether a model uses one sense for the other, and read an attention map without being fooled by it.
 #
 # **Budget:** 4 minutes of computing on two CPU cores, 3 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
-# **Opens:** `fusion.py`, `transformer.py`, `mavil.py`, `data/factors.py`.
+# **Opens:** [`fusion.py`](../mavil_edu/fusion.py), [`transformer.py`](../mavil_edu/transformer.py), [`mavil.py`](../mavil_edu/mavil.py),
+# [`data/factors.py`](../mavil_edu/data/factors.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; bottlenecks: Nagrani et al. 2021 (MBT).
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter).
