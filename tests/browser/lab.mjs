@@ -45,6 +45,18 @@ function everyCellHasEnded() {
   return cells.some(failed) || cells.every((model) => model.executionCount !== null || !model.sharedModel.getSource().trim());
 }
 
+/** In the page: each widget among the outputs stands there, or the words that it cannot be shown. */
+function everyWidgetCameOrFailed() {
+  const mime = "application/vnd.jupyter.widget-view+json";
+  return window.panel.content.widgets.every(
+    (cell) =>
+      cell.model.type !== "code" ||
+      !cell.model.outputs.toJSON().some((output) => output.data && mime in output.data) ||
+      cell.outputArea.node.querySelector(".jupyter-widgets") ||
+      /Error displaying widget|model not found/.test(cell.outputArea.node.textContent),
+  );
+}
+
 /** Does what the menu's Run All does; returns complaints: cells that failed, or that were not run in time. */
 export async function runAll(page, patience) {
   await page.evaluate(async () => {
@@ -77,6 +89,9 @@ export async function runAll(page, patience) {
   });
   if (!inTime) return [`Run All took more than ${patience} s`, ...complaints];
   await laidOut(page);
+  await page.waitForFunction(everyWidgetCameOrFailed, null, { timeout: 10_000, polling: 100 }).catch((error) => {
+    if (error.name !== "TimeoutError") throw error; // what still stands there is looked at next
+  });
   return complaints;
 }
 

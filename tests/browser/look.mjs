@@ -62,7 +62,8 @@ export async function look(page) {
         area.querySelectorAll("img, audio, video").forEach((element) => {
           if (!element.closest("figure")) complaints.push(`${where}: <${element.localName}> stands outside a <figure>, without a caption`);
         });
-        if (/VBox\(children|HBox\(children|Error displaying widget|Loading widget|model not found/.test(area.textContent))
+        const words = /VBox\(children|HBox\(children|Error displaying widget|Loading widget|model not found/.test(area.textContent);
+        if (words || area.querySelector(".jupyter-widgets-error-widget"))
           complaints.push(`${where} shows a widget's name and not its picture: ${area.textContent.trim().slice(0, 60)}`);
         counts.images += area.querySelectorAll("img").length;
         counts.audio += area.querySelectorAll("audio").length;
