@@ -7,7 +7,8 @@
 
 Each condition trains the preset for the same steps on generated clips and is scored on 500 others; probes are fitted on 2,000
 more. A run that is already there, of the same config, is not run again. Results go to docs/small-scale.json, whose rows `--table`
-prints as Markdown: mean ± standard deviation over seeds.
+prints as Markdown: mean ± standard deviation over seeds. `--paired full "stage 2"` prints the second minus the first instead, seed by
+seed, with the 95 % interval of the mean by Student's t.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from scipy.stats import t
 
 from mavil_edu import MAViL
 from mavil_edu.checkpoint import write_json
@@ -190,6 +192,27 @@ def table(results: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
+def paired(results: dict[str, list[dict]], first: str, second: str) -> str:
+    """The second condition minus the first, over the seeds that both have, as Markdown; bold where the interval leaves out 0."""
+    one, other = ({row["seed"]: numbers(row) for row in results.get(name, [])} for name in (first, second))
+    seeds = sorted(one.keys() & other.keys())
+    if len(seeds) < 2:
+        raise SystemExit(f"{first} and {second} need two seeds in common; they have {len(seeds)}.")
+    lines = [f"| | {first} | {second} | difference ({len(seeds)} seeds) |", "|---|---|---|---|"]
+    for number in one[seeds[0]]:
+        if number == "steps":
+            continue
+        before, after = ([rows[seed][number] for seed in seeds] for rows in (one, other))
+        differences = [b - a for a, b in zip(before, after, strict=True)]
+        middle, half = statistics.mean(differences), t.ppf(0.975, len(seeds) - 1) * statistics.stdev(differences) / len(seeds) ** 0.5
+        digits = 2 if "R²" in number else 1
+        said = f"{middle:+.{digits}f} ± {half:.{digits}f}"
+        told = abs(middle) > half
+        cells = [number, f"{statistics.mean(before):.{digits}f}", f"{statistics.mean(after):.{digits}f}", f"**{said}**" if told else said]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def arguments_of(command_line: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="tiny")
@@ -203,6 +226,7 @@ def arguments_of(command_line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/small-scale"))
     parser.add_argument("--out", type=Path, default=Path("docs/small-scale.json"))
     parser.add_argument("--table", action="store_true", help="print the stored results and stop")
+    parser.add_argument("--paired", nargs=2, metavar="CONDITION", help="print the second minus the first, and stop")
     found = parser.parse_args(command_line)
     found.config = changed(PRESETS[found.preset](), found.set)
     if found.steps:
@@ -215,8 +239,8 @@ def arguments_of(command_line: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     asked = arguments_of()
     stored = json.loads(asked.out.read_text()) if asked.out.exists() else {"results": {}}
-    if asked.table:
-        print(table(stored["results"]))
+    if asked.table or asked.paired:
+        print(paired(stored["results"], *asked.paired) if asked.paired else table(stored["results"]))
         return
     wanted = {name: part for name, part in conditions(asked.config).items() if not asked.only or name in asked.only}
     order = [*conditions(asked.config), "raw features", "untrained"]
