@@ -20,7 +20,7 @@ from mavil_edu.evaluate import MakeTargets, scored_patches
 from mavil_edu.hardware import DTYPES, Memory, Precision, check_precision, matrix_peak
 from mavil_edu.mavil import Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import step_by_part
-from mavil_edu.processes import machine
+from mavil_edu.processes import join, machine
 from mavil_edu.stopwatch import Stopwatch, wait_for, watching
 from mavil_edu.teacher import Teacher, student_config
 from mavil_edu.train import make_fabric, set_up, update
@@ -174,9 +174,9 @@ def benchmark_step(
     """
     if min(batch, repetitions, *stages) < 1 or max(stages) > 2:
         raise ValueError(f"A benchmark needs 1 clip and repetition or more ({batch}, {repetitions}), and stages 1, 2 or both ({stages}).")
-    config = replace(config, train=replace(config.train, batch=batch, accumulate=1, precision=precision))
-    device = make_fabric(config).device
+    device = join().device
     check_precision(precision, device)
+    config = replace(config, train=replace(config.train, batch=batch, accumulate=1, precision=precision))
     say(f"timing matrix products in {precision}")
     peak, found = matrix_peak(device, DTYPES[precision]), {}
     for stage in stages:

@@ -2,7 +2,6 @@
 
 import gc
 import platform
-import resource
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,12 @@ MATRICES = {"cuda": (2048, 4096, 8192), "mps": (1024, 2048, 4096), "cpu": (512, 
 MEGABYTE = 2**20
 
 
+def _cpu_flags() -> set[str]:
+    """What Linux says of the processor; elsewhere nothing."""
+    info = Path("/proc/cpuinfo")
+    return set(info.read_text(encoding="utf-8").split()) if info.exists() else set()
+
+
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Raises ValueError where a device would have to emulate a precision: its times would say nothing."""
     if precision == "32-true":
@@ -27,9 +32,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     elif device.type == "mps":
         good = precision == "16-mixed" or torch.backends.mps.is_macos_or_newer(14, 0)
     else:
-        info = Path("/proc/cpuinfo")
-        flags = set(info.read_text(encoding="utf-8").split()) if info.exists() else set()
-        good = precision == "bf16-mixed" and bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+        good = precision == "bf16-mixed" and bool(_cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
     if not good:
         raise ValueError(f"This {device.type} has no units for {precision}, it would emulate them; leave --precision at 32-true.")
 
@@ -84,5 +87,7 @@ class Memory:
         if sys.platform == "linux":
             lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
             return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 1024
+        import resource  # not on Windows
+
         unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, kB elsewhere
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
