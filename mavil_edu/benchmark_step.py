@@ -139,14 +139,15 @@ def by_part(case: _Case, repetitions: int) -> dict[str, float]:
     return {name: 1000 * median(one.get(name, 0.0) for one in found[1:]) for name in names}
 
 
-def benchmark_stage(config: Config, stage: int, repetitions: int, compile_blocks: bool) -> dict[str, Any]:
-    """One stage's times, arithmetic and memory; parts are timed without compilation, which would hide their edges."""
+def benchmark_stage(config: Config, stage: int, repetitions: int, compile_blocks: bool, parts: bool = True) -> dict[str, Any]:
+    """One stage's times, arithmetic and memory, of batches of `config.train.batch`.
+
+    parts: also the time of each part; it is taken before blocks are compiled, which would hide their edges.
+    """
     case = _case(config, stage)
     device, memory = case.fabric.device, Memory(case.fabric.device)
-    memory.reset()
-    case.whole()
-    wait_for(device)
-    answer: dict[str, Any] = {"parts_ms": by_part(case, min(repetitions, 10))}
+    case.whole()  # the optimiser's moments are made
+    answer: dict[str, Any] = {"parts_ms": by_part(case, min(repetitions, 10))} if parts else {}
     with compiled(case.bare, compile_blocks):
         started = time.perf_counter()
         case.whole()
