@@ -112,10 +112,8 @@ def probes(config: Config, model: MAViL, training: World, held: World) -> dict:
         train_set, test_set = make(fitted), make(asked)
         for modality in ("audio", "video"):
             for column in COLUMNS:
-                values = (
-                    [labels[i] for i in numbers] for labels, numbers in ((training.labels[column], kept), (held.labels[column], held_kept))
-                )
-                train_values, test_values = values
+                train_values = [training.labels[column][i] for i in kept]
+                test_values = [held.labels[column][i] for i in held_kept]
                 score = probe(train_set[modality], train_values, test_set[modality], test_values)
                 found.setdefault(f"{column} from {modality}", {})[who] = score.value
                 found[f"{column} from {modality}"]["chance"] = score.chance
@@ -143,6 +141,7 @@ def write_weights(model: MAViL, out: Path, limit: int = PART) -> list[Path]:
     paths = [out / f"weights-{number}-of-{len(groups)}.safetensors" for number in range(1, len(groups) + 1)]
     for path, group in zip(paths, groups, strict=True):
         save_file(group, path, {"config": config})
+        path.chmod(0o644)  # safetensors makes files for their owner alone
     return paths
 
 
