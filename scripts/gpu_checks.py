@@ -1,10 +1,8 @@
 """Checks of a device: does it compute what the CPU computes, how fast is a step, how large may a batch be. See gpu_checklist.sh.
 
-    python scripts/gpu_checks.py versions WORK
-    python scripts/gpu_checks.py numerics WORK
+    python scripts/gpu_checks.py numerics WORK       # against the CPU, in float32 and bf16
     python scripts/gpu_checks.py speed WORK          # benchmark step, at paper and small
-    python scripts/gpu_checks.py batches WORK        # share of the matrix peak over batch sizes
-    python scripts/gpu_checks.py memory WORK         # the largest batch
+    python scripts/gpu_checks.py batches WORK        # share of the matrix peak over batch sizes, and the largest batch
 
 Each writes WORK/NAME.json as it goes; the exit code is 1 where a check fails. --dry: small sizes, on whatever device there is.
 """
@@ -39,7 +37,7 @@ ROWS = 4  # clips of a comparison
 # The largest error that passes, ‖x − reference‖ / ‖reference‖; the reference is the CPU's float64.
 TOLERANCES = {
     "float32": {"outputs": 1e-4, "losses": 1e-4, "gradients": 1e-3},
-    "bf16": {"outputs": 5e-2, "losses": 2e-2, "gradients": 2e-1},
+    "bf16": {"outputs": 3e-2, "losses": 1e-2, "gradients": 1e-1},
 }
 LOG_MEL = {"within": 1e-3, "share": 0.999, "at_most": 0.05}  # float32 sums in another order; louder where a band is nearly empty
 
@@ -86,7 +84,9 @@ def stage_one(model: MAViL, config: Config, device: torch.device, dtype: torch.d
 
 
 def numerics(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
-    """Names and verdicts; each holds the CPU's own float32 error beside the device's."""
+    """Names and verdicts; each holds the CPU's own float32 error beside the device's. Before them, what computes."""
+    yield "versions", versions() | {"platform": platform.platform()}
+    yield "device", {"name": machine(device), "type": device.type, "cuda": torch.version.cuda, "threads": torch.get_num_threads()}
     yield "log-mel", log_mel_check(device)
     for name, config in (("tiny", tiny()), ("paper width, shallow", shallow_paper()))[: 1 if dry else 2]:
         torch.manual_seed(0)
@@ -106,7 +106,7 @@ def numerics(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
 def speed(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
     """`benchmark step` of both stages, eager and compiled."""
     precision = "bf16-mixed" if device.type == "cuda" else "32-true"
-    cases = (("tiny", 2, 2, False), ("tiny", 2, 2, True)) if dry else _cases()
+    cases = [("tiny", 2, 2, True)] if dry else _cases()
     for preset, batch, repetitions, compile_blocks in cases:
         answer = benchmark_step(PRESETS[preset](), batch, repetitions, [1] if dry else [1, 2], precision, compile_blocks, _say)
         print(f"\n{preset}, {table(answer)}\n", flush=True)
@@ -133,10 +133,7 @@ def batches(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
             share = {name: operations / found[f"{name}_ms"]["median"] / peak.tflops for name in ("forward_backward", "step")}
             answer = {"batch": batch, "step_ms": found["step_ms"], "mfu": share, "peak_megabytes": found["peak_megabytes"]}
             answer["clips_per_second"] = 1000 * batch / found["step_ms"]["median"]
-            print(
-                f"{preset:<8}{batch:>6} clips: {answer['clips_per_second']:>9.1f} clips/s, {100 * share['step']:.1f} % of the peak",
-                flush=True,
-            )
+            print(f"{preset}, {batch} clips: {answer['clips_per_second']:.1f} clips/s, {100 * share['step']:.1f} % of the peak", flush=True)
             yield f"{preset}, {batch}", answer
 
 
@@ -159,7 +156,7 @@ def memory(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
     for preset, (low, high) in {"tiny": (8, 64)}.items() if dry else {"paper": (8, 24), "small": (64, 192)}.items():
         used = {batch: _stage(PRESETS[preset](), batch, 1, precision) for batch in (low, high)}
         if None in used.values():
-            yield preset, {"error": f"not even {high} clips fit"}
+            yield f"{preset}, memory", {"error": f"not even {high} clips fit"}
             continue
         a, b = (one["peak_megabytes"] for one in used.values())
         each = (b - a) / (high - low)
@@ -172,19 +169,19 @@ def memory(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
             answer |= {"megabytes": total, "foretold": guess, "largest_that_ran": max(fits, default=high)}
             answer["smallest_that_did_not"] = min((batch for batch, found in tried.items() if not found), default=None)
         print(preset, answer, flush=True)
-        yield preset, answer
-
-
-def told_versions(device: torch.device, _dry: bool) -> Iterator[tuple[str, dict]]:
-    yield "versions", versions() | {"platform": platform.platform()}
-    yield "device", {"name": machine(device), "type": device.type, "cuda": torch.version.cuda, "threads": torch.get_num_threads()}
+        yield f"{preset}, memory", answer
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-STAGES: dict[str, Callable] = {"versions": told_versions, "numerics": numerics, "speed": speed, "batches": batches, "memory": memory}
+def batches_and_memory(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
+    yield from batches(device, dry)
+    yield from memory(device, dry)
+
+
+STAGES: dict[str, Callable] = {"numerics": numerics, "speed": speed, "batches": batches_and_memory}
 
 
 def main() -> int:
@@ -198,7 +195,7 @@ def main() -> int:
     for name, found in STAGES[asked.stage](device, asked.dry):
         answer[name] = found
         tell(answer)
-        if asked.stage in ("versions", "numerics"):
+        if asked.stage == "numerics":
             print(name, json.dumps(found, indent=1), flush=True)
     failed = [name for name, found in answer.items() if found.get("passed") is False or "error" in found]
     if failed:
