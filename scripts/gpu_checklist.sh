@@ -6,10 +6,10 @@
 #     bash scripts/gpu_checklist.sh FOLDER --dry          # the same on any machine, with small sizes: about two minutes
 #
 # numerics   log-mel, outputs, losses and gradients in float32 and bf16, against the CPU in float64
-# lessons    the notebooks' sources as scripts, with their GPU budgets (at the same time as numerics, before anything is timed)
-# render     the generated clips for training (likewise)
+# render     the generated clips for training (at the same time)
 # speed      mavil-edu benchmark step at paper and small, bf16, eager and compiled
 # batches    share of the matrix peak over batch sizes, and the largest batch
+# lessons    the notebooks' sources as scripts, with their GPU budgets (at the same time as train)
 # train      small on the generated world for the minutes that are left, its scores beside their trivial answers, its weights
 #
 # A stage that fails or takes too long does not stop the next. The exit code and OUT/summary.json say which did. OUT gets 8 files at
@@ -75,21 +75,19 @@ stage() {
 }
 
 if [[ $dry ]]; then
-    data=(--preset tiny --clips 96 --held-out 64) lessons=(--only 01)
-    numerics_s=100 lessons_s=100 render_s=60 speed_s=90 batches_s=90 reserve=35 workers=0
+    data=(--preset tiny --clips 64 --held-out 64 --set train.batch=8) lessons=(--only 01)
+    render_s=120 numerics_s=120 speed_s=120 batches_s=90 train_s=90 reserve=75 workers=0 threads=1
 else
-    data=(--preset "$PRESET" --clips "$CLIPS") lessons=()
-    numerics_s=90 lessons_s=150 render_s=150 speed_s=150 batches_s=90 reserve=50 workers=${WORKERS:-8}
+    data=(--preset "$PRESET" --clips "$CLIPS" --set) lessons=()
+    render_s=150 numerics_s=90 speed_s=150 batches_s=90 train_s=3600 reserve=50 workers=${WORKERS:-8} threads=2
 fi
-data+=(--set ${sets[@]+"${sets[@]}"})
+data+=(${sets[@]+"${sets[@]}"})
 
-# 1. what is not timed: side by side
-stage render $render_s nice "$PYTHON" scripts/gpu_training.py render "$WORK" "${data[@]}" &
+# 1. what is not timed
+stage render $render_s "$PYTHON" scripts/gpu_training.py render "$WORK" "${data[@]}" &
 rendering=$!
-stage lessons $lessons_s "$PYTHON" scripts/run_lessons.py "$WORK/lessons.json" --limit $((lessons_s - 10)) ${lessons[@]+"${lessons[@]}"} &
-learning=$!
 stage numerics $numerics_s "$PYTHON" scripts/gpu_checks.py numerics "$WORK" $dry
-wait $rendering $learning
+wait $rendering
 summarise >/dev/null
 
 # 2. what is timed: alone
@@ -98,14 +96,18 @@ summarise >/dev/null
 stage batches $batches_s "$PYTHON" scripts/gpu_checks.py batches "$WORK" $dry
 summarise >/dev/null
 
-# 3. the rest of the time; `reserve` is for loading, scores and weights
-training_s=$(($(left) - reserve))
-[[ $dry ]] && training_s=15
+# 3. the rest of the time; `reserve` of it is for loading, scores and weights
+limit=$(($(left) < train_s ? $(left) : train_s))
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} stage lessons "$limit" "$PYTHON" scripts/run_lessons.py "$WORK/lessons.json" \
+    --limit $((limit > 20 ? limit - 10 : 10)) ${lessons[@]+"${lessons[@]}"} &
+learning=$!
+training_s=$((limit - reserve))
 if ((training_s >= 10)); then
     minutes=$(awk -v s="$training_s" 'BEGIN { printf "%.3f", s / 60 }')
-    stage train $((training_s + reserve - 10)) "$PYTHON" scripts/gpu_training.py train "$WORK" "$OUT" --minutes "$minutes" --workers $workers "${data[@]}"
+    stage train $((limit - 10)) "$PYTHON" scripts/gpu_training.py train "$WORK" "$OUT" --minutes "$minutes" --workers $workers "${data[@]}"
 else
     printf 'train\t-\t0\n' >>"$WORK/stages.tsv"
     echo "no time is left for training"
 fi
+wait $learning
 summarise

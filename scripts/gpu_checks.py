@@ -106,7 +106,7 @@ def numerics(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
 def speed(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
     """`benchmark step` of both stages, eager and compiled."""
     precision = "bf16-mixed" if device.type == "cuda" else "32-true"
-    cases = [("tiny", 2, 2, True)] if dry else _cases()
+    cases = [("tiny", 2, 1, True)] if dry else _cases()
     for preset, batch, repetitions, compile_blocks in cases:
         answer = benchmark_step(PRESETS[preset](), batch, repetitions, [1] if dry else [1, 2], precision, compile_blocks, _say)
         print(f"\n{preset}, {table(answer)}\n", flush=True)
@@ -140,20 +140,19 @@ def batches(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
 def _stage(config: Config, batch: int, repetitions: int, precision: str) -> dict | None:
     """Stage 1 at a batch size; None where the device's memory does not hold it."""
     config = replace(config, train=replace(config.train, batch=batch, accumulate=1, precision=precision))
+    gc.collect()  # what an earlier size held
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     try:
         return benchmark_stage(config, 1, repetitions, compile_blocks=False, parts=False)
     except torch.OutOfMemoryError:
         return None
-    finally:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def memory(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
     """The largest batch of stage 1: foretold from two small ones, then tried."""
     precision = "bf16-mixed" if device.type == "cuda" else "32-true"
-    for preset, (low, high) in {"tiny": (8, 64)}.items() if dry else {"paper": (8, 24), "small": (64, 192)}.items():
+    for preset, (low, high) in {"tiny": (2, 8)}.items() if dry else {"paper": (8, 24), "small": (64, 192)}.items():
         used = {batch: _stage(PRESETS[preset](), batch, 1, precision) for batch in (low, high)}
         if None in used.values():
             yield f"{preset}, memory", {"error": f"not even {high} clips fit"}
@@ -164,7 +163,9 @@ def memory(device: torch.device, dry: bool) -> Iterator[tuple[str, dict]]:
         if device.type == "cuda":
             total = torch.cuda.get_device_properties(device).total_memory / 2**20
             guess = int((total - answer["megabytes_without_clips"]) / each)
-            tried = {batch: _stage(PRESETS[preset](), batch, 1, precision) for batch in (int(guess * share) for share in (0.9, 0.95, 1.0))}
+            tried = {
+                batch: _stage(PRESETS[preset](), batch, 1, precision) for batch in (int(guess * share) for share in (0.9, 0.95, 1.0, 1.05))
+            }
             fits = [batch for batch, found in tried.items() if found]
             answer |= {"megabytes": total, "foretold": guess, "largest_that_ran": max(fits, default=high)}
             answer["smallest_that_did_not"] = min((batch for batch, found in tried.items() if not found), default=None)

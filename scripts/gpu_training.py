@@ -15,8 +15,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,15 @@ from safetensors.torch import load_file, save_file
 from mavil_edu import MAViL
 from mavil_edu.checkpoint import CONFIG_FILE, MODEL_FILE, tensors_of, without_decoders, write_json
 from mavil_edu.config import PRESETS, Config, to_dict
-from mavil_edu.data.batch import evaluation_batch
+from mavil_edu.data.batch import Sample, evaluation_batch
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.figures import curves
 from mavil_edu.processes import machine
 from mavil_edu.train import make_fabric, steps_for, train
 
-TRAINING, HELD_OUT = 1, 2  # seeds of the worlds; no clip is in two of them
+HELD_OUT, TRAINING = 2, 100  # seeds of the worlds, of the first one that is trained on; no clip is in two of them
+WORLDS = 16  # that are trained on, each rendered by one process
 MEAN_CLIPS = 512  # training clips over which the position means are taken, at most
 PART = 15_000_000  # bytes of a file of weights, at most
 TERMS = {"audio_mse": "audio: masked MSE", "video_mse": "video: masked MSE", "inter": "InfoNCE, modalities", "intra": "InfoNCE, views"}
@@ -82,11 +85,47 @@ def asked_config(asked: argparse.Namespace) -> Config:
     return config
 
 
-def worlds(config: Config, asked: argparse.Namespace) -> list[World]:
-    """The clips trained on and the held-out ones, rendered once and kept in a file."""
-    cache = asked.work / "cache"
-    numbers = ((asked.clips, TRAINING), (asked.held_out, HELD_OUT))
-    return [World(count, seed, config.model, config.train.augment, cache=cache) for count, seed in numbers]
+class Worlds:
+    """Several generated worlds as one data set, so that as many processes can render them; see `mavil_edu.data.batch.Clips`."""
+
+    def __init__(self, parts: list[World]):
+        self.parts, self.labels = parts, {name: [x for part in parts for x in part.labels[name]] for name in parts[0].labels}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def _place(self, index: int) -> tuple[World, int]:
+        part, place = divmod(index, len(self.parts[0]))  # all but the last are of one length
+        return self.parts[part], place
+
+    def name(self, index: int) -> str:
+        return f"generated clip {index}"
+
+    def sample(self, index: int, generator: torch.Generator | None) -> Sample:
+        world, place = self._place(index)
+        return world.sample(place, generator)
+
+
+def _render(count: int, seed: int, config: Config, cache: Path) -> World:
+    return World(count, seed, config.model, config.train.augment, cache=cache, quiet=True)
+
+
+def worlds(config: Config, asked: argparse.Namespace) -> tuple[Worlds, World]:
+    """The clips trained on and the held-out ones, rendered once, by a process a core, and kept in files."""
+    each = -(-asked.clips // WORLDS)
+    counts = [min(each, asked.clips - start) for start in range(0, asked.clips, each)]
+    cases = [(asked.held_out, HELD_OUT), *((count, TRAINING + number) for number, count in enumerate(counts))]
+    jobs = min(len(cases), os.cpu_count() or 1)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        for done in [pool.submit(_stored, *case, config, asked.work / "cache") for case in cases]:
+            done.result()
+    held, *parts = (_render(*case, config, asked.work / "cache") for case in cases)
+    return Worlds(parts), held
+
+
+def _stored(count: int, seed: int, config: Config, cache: Path) -> None:
+    """Renders a world into the cache; it is read from there, since a pipe between processes would be slower."""
+    _render(count, seed, config, cache)
 
 
 def scores(config: Config, held_out: HeldOut, model: MAViL) -> dict:
@@ -96,7 +135,7 @@ def scores(config: Config, held_out: HeldOut, model: MAViL) -> dict:
     return held_out.summary(model.eval()) | {"untrained": held_out.summary(untrained)}
 
 
-def probes(config: Config, model: MAViL, training: World, held: World) -> dict:
+def probes(config: Config, model: MAViL, training: Worlds, held: World) -> dict:
     """Linear probes of some columns on 2,000 training clips: the model's, an untrained one's, raw features', and chance."""
     from mavil_edu.probes import features, probe, raw_features
 
