@@ -76,15 +76,15 @@ stage() {
 
 if [[ $dry ]]; then
     data=(--preset tiny --clips 64 --held-out 64 --set train.batch=8) lessons=(--only 01)
-    render_s=120 numerics_s=120 speed_s=120 batches_s=90 train_s=90 reserve=75 workers=0 threads=1
+    render_s=120 numerics_s=120 speed_s=120 batches_s=90 train_s=90 reserve=75 workers=0 threads=1 jobs=1
 else
     data=(--preset "$PRESET" --clips "$CLIPS" --set) lessons=()
-    render_s=150 numerics_s=90 speed_s=150 batches_s=90 train_s=3600 reserve=50 workers=${WORKERS:-8} threads=2
+    render_s=150 numerics_s=90 speed_s=150 batches_s=90 train_s=3600 reserve=50 workers=${WORKERS:-8} threads=2 jobs=$("$PYTHON" -c "import os; print(os.cpu_count())")
 fi
 data+=(${sets[@]+"${sets[@]}"})
 
 # 1. what is not timed
-stage render $render_s "$PYTHON" scripts/gpu_training.py render "$WORK" "${data[@]}" &
+stage render $render_s "$PYTHON" scripts/gpu_training.py render "$WORK" --jobs $jobs "${data[@]}" &
 rendering=$!
 stage numerics $numerics_s "$PYTHON" scripts/gpu_checks.py numerics "$WORK" $dry
 wait $rendering

@@ -111,14 +111,14 @@ def _render(count: int, seed: int, config: Config, cache: Path) -> World:
 
 
 def worlds(config: Config, asked: argparse.Namespace) -> tuple[Worlds, World]:
-    """The clips trained on and the held-out ones, rendered once, by a process a core, and kept in files."""
+    """The clips trained on and the held-out ones, rendered once, by so many processes, and kept in files."""
     each = -(-asked.clips // WORLDS)
     counts = [min(each, asked.clips - start) for start in range(0, asked.clips, each)]
     cases = [(asked.held_out, HELD_OUT), *((count, TRAINING + number) for number, count in enumerate(counts))]
-    jobs = min(len(cases), os.cpu_count() or 1)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        for done in [pool.submit(_stored, *case, config, asked.work / "cache") for case in cases]:
-            done.result()
+    if asked.jobs > 1:
+        with ProcessPoolExecutor(min(asked.jobs, len(cases)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            for done in [pool.submit(_stored, *case, config, asked.work / "cache") for case in cases]:
+                done.result()
     held, *parts = (_render(*case, config, asked.work / "cache") for case in cases)
     return Worlds(parts), held
 
@@ -257,6 +257,7 @@ def main() -> int:
             command.add_argument("--minutes", type=float, default=4.0, help="of training; rendering and scores take more")
             command.add_argument("--steps", type=int, help="at most")
             command.add_argument("--workers", type=int, default=min(8, max((os.cpu_count() or 1) - 4, 0)))
+        command.add_argument("--jobs", type=int, default=1, help="processes that render clips which are not there yet")
         command.add_argument("--preset", choices=PRESETS, default="small")
         command.add_argument("--clips", type=int, default=20_000)
         command.add_argument("--held-out", type=int, default=500)
