@@ -189,9 +189,7 @@ def join(parts: Path, folder: Path) -> MAViL:
     found = sorted(parts.glob("weights-*-of-*.safetensors"))
     wanted = {int(number) for path in found for number in re.findall(r"-of-(\d+)", path.name)}
     if not found or wanted != {len(found)}:
-        raise ValueError(
-            f"{parts} holds {len(found)} parts of weights, of {sorted(wanted) or 'none'}; give the folder with all of one model."
-        )
+        raise ValueError(f"{parts} holds {len(found)} parts of weights; give the folder with all parts of one model, and no others.")
     with safe_open(found[0], framework="pt") as file:
         config = json.loads(file.metadata()["config"])
     folder.mkdir(parents=True, exist_ok=True)
