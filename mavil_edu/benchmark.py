@@ -23,7 +23,7 @@ from mavil_edu.data.source import usable_files
 from mavil_edu.data.windows import short_side
 from mavil_edu.data.world import World, write_world
 from mavil_edu.mavil import MAViL
-from mavil_edu.run import machine
+from mavil_edu.processes import machine
 from mavil_edu.train import make_fabric, set_up, update
 
 WARM_UP = 3  # steps before the clock starts

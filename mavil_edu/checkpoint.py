@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
-def _tensors(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def tensors_of(module: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """A module's tensors by name, on the CPU; those of floating point in `dtype`, where one is given."""
     return {
         name: (value.to(dtype) if dtype and value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in module.state_dict().items()
@@ -126,25 +128,37 @@ def _known_run(model: nn.Module) -> Path | None:
     run = folder and run_of(folder)
     if not run or not (folder / MODEL_FILE).is_file():
         return None
-    ours, stored = _tensors(model, torch.float32), load_file(folder / MODEL_FILE)
+    ours, stored = tensors_of(model, torch.float32), load_file(folder / MODEL_FILE)
     same = ours.keys() == stored.keys() and all(torch.equal(ours[name], stored[name].to(ours[name].dtype)) for name in ours)
     return run if same else None
 
 
+def without_decoders(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A model's tensors by name, less those of its decoders: what encoding, retrieval and fine-tuning need."""
+    return {name: value for name, value in tensors.items() if not name.startswith(("audio_decoder.", "video_decoder."))}
+
+
 def save_model(
-    model: nn.Module, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None, name: str | None = None
+    model: nn.Module,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    run: str | Path | None = None,
+    name: str | None = None,
+    decoders: bool = True,
 ) -> Path:
     """Writes a model's folder: `model.safetensors`, `config.json` (the model's sizes only) and a model card.
 
     dtype: torch.float16 halves the file; the model itself is left as it is. run: a run's folder whose numbers the card tells; by default
     the one around `folder`, or the one that the model was loaded from and not trained since. name: by which the card says to load it.
+    decoders: False leaves them out; such a model encodes, and cannot reconstruct.
     """
-    folder, config = Path(folder), model.config
+    folder, config = Path(folder), model.config if decoders else replace(model.config, decoder=None)
+    keep = (lambda tensors: tensors) if decoders else without_decoders
     run = Path(run) if run is not None else run_of(folder) or _known_run(model)
     name = name or (folder.parent.name if folder.name == "model" else folder.name)
 
     def fill(place: Path) -> None:
-        _save_tensors(_tensors(model, dtype), place / MODEL_FILE)
+        _save_tensors(keep(tensors_of(model, dtype)), place / MODEL_FILE)
         write_json(place / CONFIG_FILE, to_dict(config))
         write_text(place / CARD_FILE, model_card(config, name, run))
 
@@ -240,7 +254,7 @@ def save_checkpoint(
     moments = {f"{index}.{name}": value for index, values in packed["state"].items() for name, value in values.items()}
 
     def fill(place: Path) -> None:
-        _save_tensors(_tensors(model), place / MODEL_FILE)
+        _save_tensors(tensors_of(model), place / MODEL_FILE)
         _save_tensors({name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in moments.items()}, place / OPTIMISER_FILE)
         if random:
             _save_tensors({name: value.cpu().contiguous() for name, value in random.items()}, place / RANDOM_FILE)

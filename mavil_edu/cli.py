@@ -90,7 +90,7 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "progress": _deferred(course.progress),
         "doctor": _deferred(course.doctor),
     }
-    groups = {"benchmark": {"data": _deferred(benchmark.data)}}  # commands of two words
+    groups = {"benchmark": {"data": _deferred(benchmark.data), "step": _deferred(benchmark.step)}}  # commands of two words
     prog, description = "mavil-edu", DESCRIPTION
     if arguments[0] in groups:
         group, *arguments = arguments

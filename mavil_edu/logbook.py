@@ -3,10 +3,13 @@
 import errno
 import math
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -67,19 +70,27 @@ def writing(run: Path) -> Iterator[None]:
         raise TrainingError(f"{run} cannot be written: {what} ({error}). {kept} with --resume, once that is mended.") from error
 
 
+def _tensorboard(folder: Path, first: int) -> Any:
+    """A writer of TensorBoard files; None, told in a line, where TensorBoard is not installed: `metrics.jsonl` has all of it too."""
+    if find_spec("tensorboard") is None:
+        print("TensorBoard is not installed: the curves stand in metrics.jsonl alone.", file=sys.stderr)
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(folder, purge_step=first)
+
+
 class Logbook:
     """What process 0 writes and shows of a run: `metrics.jsonl`, TensorBoard files, a bar, held-out clips, checkpoints, `model/`."""
 
     def __init__(self, run: Path, config: Config, held_out: HeldOut, model: MAViL, first: int):
         """first: the step that a resumed run goes on with."""
-        from torch.utils.tensorboard import SummaryWriter
-
         self.run, self.held_out, self.model, self.trivial = run, held_out, model, _trivial(config, held_out)
         with writing(run):
             run.mkdir(parents=True, exist_ok=True)
             remove_leftovers(run)
             self.metrics = MetricsFile(run / "metrics.jsonl", first)
-            self.board = SummaryWriter(run / "tensorboard", purge_step=first)
+            self.board = _tensorboard(run / "tensorboard", first)
         self.bar = ProgressBar("training", config.train.steps, first)
 
     def __enter__(self) -> "Logbook":
@@ -92,10 +103,11 @@ class Logbook:
         try:
             with writing(self.run):
                 self.metrics.close()
-                try:
-                    self.board.flush()  # raises what the thread that writes TensorBoard's files has met
-                finally:
-                    self.board.close()
+                if self.board:
+                    try:
+                        self.board.flush()  # raises what the thread that writes TensorBoard's files has met
+                    finally:
+                        self.board.close()
         finally:
             threading.excepthook = self.hook
 
@@ -107,7 +119,7 @@ class Logbook:
     def _log(self, row: dict) -> None:
         with writing(self.run):
             self.metrics.write(row)
-            for name, value in row.items():
+            for name, value in row.items() if self.board else ():
                 if name not in ("step", "held_out") and value is not None:
                     self.board.add_scalar(f"{'held_out' if row.get('held_out') else 'training'}/{name}", value, row["step"])
 

@@ -246,12 +246,15 @@ class MAViL(nn.Module):
             return Prediction(prediction, None)
         return Prediction(*prediction.split([prediction.shape[-1] - 2, 2], dim=-1))
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None) -> Path:
+    def save_pretrained(
+        self, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None, decoders: bool = True
+    ) -> Path:
         """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file.
 
-        run: a run's folder whose data and numbers the card tells; by default the one that the model was loaded from.
+        run: a run's folder whose data and numbers the card tells; by default the one that the model was loaded from. decoders: False
+        leaves them out; such a model encodes, and cannot reconstruct.
         """
-        return save_model(self, folder, dtype, run)
+        return save_model(self, folder, dtype, run, decoders=decoders)
 
     def push_to_hub(self, name: str, run: str | Path | None = None, private: bool | None = None, token: str | None = None) -> str:
         """Shares the model on the Hugging Face Hub as "owner/model", with the card that `save_pretrained` writes; returns its address.

@@ -6,6 +6,7 @@ that a loss is the whole batch's in every process; and the gradient of the weigh
 
 import logging
 import os
+import platform
 import re
 import signal
 import threading
@@ -86,6 +87,13 @@ def join(precision: str = "32-true") -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def machine(device: torch.device) -> str:
+    """What computed, in a few words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
 
 
 class WithLosses(nn.Module):

@@ -1,7 +1,6 @@
 """The whole of one pre-training run, from clips to a report: what stands in a run's folder is decided here."""
 
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 
 from mavil_edu import report
@@ -27,7 +25,7 @@ from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
 from mavil_edu.mavil import Masks, MAViL, terms_left_out
-from mavil_edu.processes import check_shared, from_first, join, only_first
+from mavil_edu.processes import check_shared, from_first, join, machine, only_first
 from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, remembering, student_config
 from mavil_edu.train import make_fabric, steps_for, train
 
@@ -43,13 +41,6 @@ DEMO_EVALUATION_CLIPS = 200
 
 class RunError(ValueError):
     """A run cannot start as asked; the message says why and what to do."""
-
-
-def machine(device: torch.device) -> str:
-    """What computed, in a few words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
 
 
 def _check_run(run: Path, resume: bool) -> None:

@@ -1,7 +1,8 @@
-"""Commands that measure: benchmark data."""
+"""Commands that measure: benchmark data, benchmark step."""
 
 import json as json_module
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -44,4 +45,33 @@ def data(
 
     answer = benchmark_data(PRESETS[preset](), data, shards, clips=clips, seconds=seconds, steps=steps, workers=list(workers), say=say)
     print(json_module.dumps(answer, indent=1) if json else table(answer))
+    return 0
+
+
+def step(
+    preset: Preset = "tiny",
+    batch: int = 8,
+    repetitions: int = 10,
+    stages: tuple[int, ...] = (1, 2),
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    compile: tyro.conf.FlagCreatePairsOff[bool] = False,
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> int:
+    """Measures a training step: its time, part by part, and its share of what the machine's matrix products reach.
+
+    Example: mavil-edu benchmark step --preset paper --batch 2 --repetitions 3
+
+    Args:
+        preset: the model, and how it is trained.
+        batch: clips of a step.
+        repetitions: steps that are timed; the median counts.
+        stages: of the paper: 1 predicts patches, 2 a teacher's tokens.
+        precision: as Lightning Fabric names it; refused where the device would emulate it.
+        compile: compile the blocks first (torch.compile).
+        json: print all numbers as JSON in place of a table.
+    """
+    from mavil_edu.benchmark_step import benchmark_step, table
+
+    answer = {"preset": preset} | benchmark_step(PRESETS[preset](), batch, repetitions, list(stages), precision, compile, say)
+    print(json_module.dumps(answer, indent=1) if json else f"{preset}, {table(answer)}")
     return 0

@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator
 
-from mavil_edu import media
 from mavil_edu.checkpoint import write_text
 from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.batch import Labels, Sample, augment_sample
@@ -127,6 +126,8 @@ def write_world(
     """
     if clips < 1 or seconds < 0.1 or size < 16:
         raise ValueError(f"Ask for 1 clip or more, of 0.1 s and 16 pixels or more, not {clips} of {seconds:g} s and {size} pixels.")
+    from mavil_edu import media  # PyAV, which clips in memory do not need
+
     names = [f"{index:0{max(3, len(str(clips - 1)))}d}.mp4" for index in range(clips)]
     expected = {*names, "labels.csv", "places.csv", "LICENSE.txt", "README.md"}
     if out.exists() and (other := sorted(p.name for p in out.iterdir() if p.name not in expected)):

@@ -1,0 +1,228 @@
+"""How long a training step takes, and what share of the machine's own matrix speed it reaches."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from statistics import median, quantiles
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from mavil_edu.config import Config
+from mavil_edu.data.batch import Batch, Inputs, to_inputs
+from mavil_edu.data.loader import Step
+from mavil_edu.evaluate import MakeTargets, scored_patches
+from mavil_edu.hardware import DTYPES, Memory, Precision, check_precision, matrix_peak
+from mavil_edu.mavil import Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.multiply_adds import step_by_part
+from mavil_edu.processes import join, machine
+from mavil_edu.stopwatch import Stopwatch, wait_for, watching
+from mavil_edu.teacher import Teacher, student_config
+from mavil_edu.train import make_fabric, set_up, update
+from mavil_edu.transformer import Block
+
+WARM_UP = 3  # steps before the clock starts
+COMPILED_SHAPES = 64  # of a block's input, that torch.compile may meet: two views, fusion, two decoders, a teacher
+
+
+def random_batch(config: Config, rows: int, seed: int = 0) -> Batch:
+    """Noise as clips: (rows, samples) waveforms and (rows, t, height, width, 3) frames, of the model's sizes."""
+    generator, audio, video = torch.Generator().manual_seed(seed), config.model.audio, config.model.video
+    return Batch(
+        waveform=0.1 * torch.randn(rows, audio.samples, generator=generator),
+        heard=torch.tensor([[0, audio.samples]]).repeat(rows, 1),
+        frames=torch.randint(0, 256, (rows, video.frames, video.height, video.width, 3), generator=generator, dtype=torch.uint8),
+        seen=torch.ones(rows, video.frames, dtype=torch.bool),
+    )
+
+
+@contextmanager
+def compiled(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Compiles each block by itself: they are alike, so that few graphs serve them all, and masks, which break a graph, stay outside."""
+    if not wanted:
+        yield
+        return
+    if sys.platform == "win32":
+        raise ValueError("--compile needs Linux or macOS.")
+    with torch._dynamo.config.patch(recompile_limit=COMPILED_SHAPES, accumulated_recompile_limit=COMPILED_SHAPES * 8):
+        for module in model.modules():
+            if isinstance(module, Block):
+                module.compile(dynamic=False)
+        yield
+
+
+class _Case(NamedTuple):
+    """One stage at one size, ready to be stepped."""
+
+    config: Config
+    fabric: Fabric
+    bare: MAViL
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    make_targets: MakeTargets
+    data: Step
+
+    def masks(self) -> tuple[Masks, Masks | None]:
+        model, objective, rows = self.config.model, self.config.objective, len(self.data.batch.waveform)
+        return draw_masks(rows, model, objective), draw_second_masks(rows, model, objective)
+
+    def forward_backward(self, inputs: Inputs, masks: Masks, second: Masks | None, watch: Stopwatch | None = None) -> None:
+        """The gradients of one batch, of which inputs and masks are ready."""
+        switch = watch.switch if watch else (lambda part: None)
+        switch("targets" if self.config.model.target != "teacher" else "teacher")
+        scored = scored_patches(masks, inputs, self.config.objective)
+        with self.fabric.autocast():
+            targets = self.make_targets(inputs.audio, inputs.video)
+
+        def losses_from(output: Any) -> Any:
+            switch("losses")  # and their way back, until the first mark
+            return losses_of(output, targets, *scored, self.config.objective)
+
+        switch("the rest")
+        self.fabric.backward(self.model(inputs.audio, inputs.video, masks, second, losses_from).total)
+
+    def whole(self) -> None:
+        """What training does in one step, from waveforms and frames to moved weights."""
+        update(self.fabric, self.model, self.optimiser, self.data, self.config, 0, 0, self.make_targets)
+
+
+def _case(config: Config, stage: int) -> _Case:
+    fabric = make_fabric(config)
+    torch.manual_seed(0)
+    make_targets: MakeTargets = partial(patch_targets, config=config.model)
+    if stage == 2:
+        config = student_config(config, config.model)
+        make_targets = Teacher(MAViL(replace(config.model, target="normalised", target_width=None)), config.objective)
+    bare = MAViL(config)
+    model, optimiser = set_up(fabric, bare, config.train)
+    for group in optimiser.param_groups:
+        group["lr"] = 0.0  # the same arithmetic, and weights that stay: noise teaches nothing
+    data = Step(random_batch(config, config.train.batch).to(fabric.device), 0, [], 0, [])
+    return _Case(config, fabric, bare, model, optimiser, make_targets, data)
+
+
+def _timed(act: Callable[[], None], repetitions: int, device: torch.device) -> dict[str, float]:
+    """Milliseconds of one call: the median and the quartiles; the first 3 calls are not counted."""
+    took = []
+    for _ in range(WARM_UP + repetitions):
+        started = time.perf_counter()
+        act()
+        wait_for(device)
+        took.append(1000 * (time.perf_counter() - started))
+    took = took[WARM_UP:]
+    low, _, high = quantiles(took, n=4, method="inclusive") if len(took) > 1 else (took[0],) * 3
+    return {"median": median(took), "low": low, "high": high}
+
+
+def by_part(case: _Case, repetitions: int) -> dict[str, float]:
+    """Milliseconds of each part of a whole step, forward and backward together: the median of each over repetitions."""
+    watch, found = Stopwatch(case.fabric.device), []
+    with watching(case.bare, watch):
+        for _ in range(repetitions + 1):
+            watch.take()
+            watch.switch("front ends")
+            inputs = to_inputs(case.data.batch, case.config.model)
+            watch.switch("masks")
+            masks, second = case.masks()
+            case.forward_backward(inputs, masks, second, watch)
+            watch.switch("optimiser")
+            case.fabric.clip_gradients(case.model, case.optimiser, max_norm=case.config.train.clip_norm, error_if_nonfinite=False)
+            case.optimiser.step()
+            case.optimiser.zero_grad()
+            found.append(watch.take())
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: 1000 * median(one.get(name, 0.0) for one in found[1:]) for name in names}
+
+
+def benchmark_stage(config: Config, stage: int, repetitions: int, compile_blocks: bool, parts: bool = True) -> dict[str, Any]:
+    """One stage's times, arithmetic and memory, of batches of `config.train.batch`.
+
+    parts: also the time of each part; it is taken before blocks are compiled, which would hide their edges.
+    """
+    case = _case(config, stage)
+    device, memory = case.fabric.device, Memory(case.fabric.device)
+    case.whole()  # the optimiser's moments are made
+    answer: dict[str, Any] = {"parts_ms": by_part(case, min(repetitions, 10))} if parts else {}
+    with compiled(case.bare, compile_blocks):
+        started = time.perf_counter()
+        case.whole()
+        wait_for(device)
+        answer["first_step_seconds"] = time.perf_counter() - started  # with what compiling takes
+        memory.reset()
+        answer["step_ms"] = _timed(case.whole, repetitions, device)
+        answer |= {"peak_megabytes": memory.peak(), "memory": memory.kind}
+        inputs, masks = to_inputs(case.data.batch, case.config.model), case.masks()
+        answer["forward_backward_ms"] = _timed(lambda: case.forward_backward(inputs, *masks), repetitions, device)
+    case.optimiser.zero_grad()
+    answer["multiply_adds"] = step_by_part(case.config, config.train.batch)
+    answer["parameters"] = sum(p.numel() for p in case.bare.parameters())
+    return answer
+
+
+def benchmark_step(
+    config: Config, batch: int, repetitions: int, stages: list[int], precision: Precision, compile_blocks: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """`mavil-edu benchmark step`: of each stage the time of a step on `batch` clips of noise, and its share of the matrix peak.
+
+    The peak is measured before and after, in the same precision, and the better one counts. `mfu` (model FLOPs utilisation) is what
+    `step_by_part` counts over the time, over the peak: of the forward and backward pass, and of all that training does in a step.
+    Raises ValueError for numbers below 1, and for a precision that the device would emulate.
+    """
+    if min(batch, repetitions, *stages) < 1 or max(stages) > 2:
+        raise ValueError(f"A benchmark needs 1 clip and repetition or more ({batch}, {repetitions}), and stages 1, 2 or both ({stages}).")
+    device = join().device
+    check_precision(precision, device)
+    config = replace(config, train=replace(config.train, batch=batch, accumulate=1, precision=precision))
+    say(f"timing matrix products in {precision}")
+    peak, found = matrix_peak(device, DTYPES[precision]), {}
+    for stage in stages:
+        say(f"timing stage {stage}")
+        found[str(stage)] = benchmark_stage(config, stage, repetitions, compile_blocks)
+    peak = max(peak, matrix_peak(device, DTYPES[precision]))
+    for one in found.values():
+        operations = 2e-9 * sum(one["multiply_adds"].values())  # so that over milliseconds it is TFLOP/s
+        one["tflops"] = {name: operations / one[f"{name}_ms"]["median"] for name in ("forward_backward", "step")}
+        one["mfu"] = {name: value / peak.tflops for name, value in one["tflops"].items()}
+    return {
+        "machine": machine(device),
+        "torch": torch.__version__,
+        "batch": batch,
+        "repetitions": repetitions,
+        "precision": precision,
+        "compiled": compile_blocks,
+        "peak": peak._asdict(),
+        "stages": found,
+    }
+
+
+def table(answer: dict[str, Any]) -> str:
+    """The numbers as text: for each stage two lines of totals, and a line a part."""
+    peak = answer["peak"]
+    how = f"{answer['precision']}, {'compiled' if answer['compiled'] else 'eager'}"
+    lines = [
+        f"batches of {answer['batch']}, {how}, {answer['machine']}, torch {answer['torch']}",
+        f"matrix products reach {peak['tflops']:.3g} TFLOP/s ({peak['dtype']}, {peak['size']} × {peak['size']})",
+    ]
+    for stage, one in answer["stages"].items():
+        lines += [
+            "",
+            f"stage {stage}: {one['parameters'] / 1e6:.1f} M parameters",
+            f"{'':<22}{'ms (quartiles)':>26}{'TFLOP/s':>10}{'of peak':>10}",
+        ]
+        for name, text in (("forward_backward", "forward and backward"), ("step", "the whole step")):
+            took = one[f"{name}_ms"]
+            spread = f"{took['median']:.1f} ({took['low']:.1f}–{took['high']:.1f})"
+            lines.append(f"{text:<22}{spread:>26}{one['tflops'][name]:>10.3g}{100 * one['mfu'][name]:>8.1f} %")
+        lines.append(f"{one['peak_megabytes']:.0f} MB at most ({one['memory']})")
+        total = sum(one["parts_ms"].values())
+        lines += ["", f"{'part, eager':<22}{'ms':>10}{'share':>10}{'G multiply-adds':>18}"]
+        for part, milliseconds in sorted(one["parts_ms"].items(), key=lambda item: -item[1]):
+            counted = one["multiply_adds"].get(part)
+            work = "" if counted is None else f"{counted / 1e9:.3g}"
+            lines.append(f"{part:<22}{milliseconds:>10.1f}{100 * milliseconds / total:>8.1f} %{work:>18}")
+    return "\n".join(lines)
