@@ -26,7 +26,7 @@ from mavil_edu.teacher import Teacher, student_config
 from mavil_edu.train import make_fabric, set_up, update
 from mavil_edu.transformer import Block
 
-WARM_UP = 3  # steps before the clock starts
+WARM_UP = 3  # steps before the clock starts, at most
 COMPILED_SHAPES = 64  # of a block's input, that torch.compile may meet: two views, fusion, two decoders, a teacher
 
 
@@ -107,14 +107,14 @@ def _case(config: Config, stage: int) -> _Case:
 
 
 def _timed(act: Callable[[], None], repetitions: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds of one call: the median and the quartiles; the first 3 calls are not counted."""
-    took = []
-    for _ in range(WARM_UP + repetitions):
+    """Milliseconds of one call: the median and the quartiles; the first calls, 3 or as many as repetitions, are not counted."""
+    took, warm_up = [], min(WARM_UP, repetitions)
+    for _ in range(warm_up + repetitions):
         started = time.perf_counter()
         act()
         wait_for(device)
         took.append(1000 * (time.perf_counter() - started))
-    took = took[WARM_UP:]
+    took = took[warm_up:]
     low, _, high = quantiles(took, n=4, method="inclusive") if len(took) > 1 else (took[0],) * 3
     return {"median": median(took), "low": low, "high": high}
 

@@ -61,14 +61,16 @@ summarise() { "$PYTHON" scripts/gpu_summary.py "$WORK" "$OUT"; }
 
 # stage NAME SECONDS COMMAND …: runs it with a limit, keeps its log, exit code and time
 stage() {
-    local name=$1 limit=$2 started=$SECONDS code
+    local name=$1 limit=$2 started=$SECONDS code how=()
     shift 2
     if [[ " $SKIP " == *" $name "* ]] || (($(left) < 5)); then
         printf '%s\t-\t0\n' "$name" >>"$WORK/stages.tsv"
         return
     fi
     limit=$((limit < $(left) ? limit : $(left)))
-    timeout --signal=TERM --kill-after=20 "$limit" "$@" >"$WORK/$name.log" 2>&1
+    # Training finishes its step and saves when it is stopped; for that its loader's processes must live: it alone gets the signal.
+    [[ $name == train ]] && how=(--foreground)
+    timeout ${how[@]+"${how[@]}"} --signal=TERM --kill-after=20 "$limit" "$@" >"$WORK/$name.log" 2>&1
     code=$?
     printf '%s\t%s\t%s\n' "$name" "$code" $((SECONDS - started)) >>"$WORK/stages.tsv"
     echo "$name: exit code $code after $((SECONDS - started)) s, $(left) s left"

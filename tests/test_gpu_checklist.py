@@ -202,13 +202,15 @@ def test_numerics_pass_on_the_cpu_and_a_wrong_gradient_does_not(monkeypatch):
     assert not found["tiny, bf16"]["passed"]
 
 
-def test_a_spectrogram_that_differs_is_found(monkeypatch):
-    real = gpu_checks.audio.log_mel
-    calls = []
+@pytest.mark.parametrize(("where", "by"), [(slice(None), 0.002), ((0, 5, 7), 1.0)], ids=["little, everywhere", "much, in one place"])
+def test_a_spectrogram_that_differs_is_found(monkeypatch, where, by):
+    real, calls = gpu_checks.audio.log_mel, []
 
     def shifted(waveform):
         calls.append(1)
-        return real(waveform) + 0.002 * (len(calls) == 1)
+        found = real(waveform)
+        found[where] += by * (len(calls) == 1)
+        return found
 
     monkeypatch.setattr(gpu_checks.audio, "log_mel", shifted)
     assert not gpu_checks.log_mel_check(torch.device("cpu"))["passed"]
