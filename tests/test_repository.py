@@ -98,7 +98,7 @@ def test_every_declared_dependency_is_imported_somewhere():
 
 def test_tests_and_notebooks_import_only_what_the_dev_extra_installs():
     allowed = set(requirements("dev"))
-    neighbours = {path.stem for path in files() if path.suffix == ".py" and path.parent.name in ("tests", "notebooks")}
+    neighbours = {path.stem for path in files() if path.suffix == ".py" and path.parent.name in ("tests", "browser", "notebooks")}
     neighbours |= {"tests", "notebooks"} | {name.replace("_", "-") for name in neighbours}
     for path in files():
         if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ("tests", "notebooks"):
@@ -286,11 +286,21 @@ class Clone:
         self.python = folder / "python"
         self.python.write_text(STUB.format(log=self.log, too_old=too_old, torch_missing=torch_missing))
         self.python.chmod(0o755)
+        lock, npm = self.folder / "tests" / "browser" / "package-lock.json", folder / "bin" / "npm"
+        for path in (lock, npm):
+            path.parent.mkdir(parents=True)
+        lock.write_text("{}")
+        npm.write_text(
+            f'#!/bin/sh\necho npm "$@" >> "{self.log}"\n[ -e "{folder}/offline" ] && exit 1\nmkdir -p tests/browser/node_modules\n'
+        )
+        npm.chmod(0o755)
+        shutil.copy(npm, npm.with_name("chromium"))
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess:
         self.log.write_text("")
         environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
         environment |= {name: "" for name in ("INDEX", "SYSTEM_TORCH", "PYTEST_ARGS")}
+        environment["PATH"] = f"{self.folder.parent / 'bin'}{os.pathsep}{environment['PATH']}"
         return subprocess.run(
             ["make", f"PYTHON={self.python}", *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
@@ -338,6 +348,19 @@ def test_what_the_tests_need_is_also_enough_for_the_demo(tmp_path):
     assert clone.asked("pip install")[0].endswith("--editable .[dev]") and clone.asked("-m pytest")
     clone.make("install")
     assert not clone.asked("pip install")
+
+
+@needs_make
+def test_the_browsers_driver_is_installed_once_and_a_machine_without_a_network_runs_the_other_tests(tmp_path):
+    clone = Clone(tmp_path)
+    (tmp_path / "offline").touch()
+    said = clone.make("test")
+    assert said.returncode == 0 and clone.asked("npm ci") and clone.asked("-m pytest")
+    assert "the browser tests are skipped" in said.stdout
+    assert clone.make("browser").returncode != 0 and not clone.asked("-m pytest")
+    (tmp_path / "offline").unlink()
+    assert clone.make("test").returncode == 0 and clone.asked("npm ci")
+    assert clone.make("browser").returncode == 0 and not clone.asked("npm ci") and clone.asked("pytest tests/browser -m")
 
 
 @needs_make

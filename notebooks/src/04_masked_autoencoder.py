@@ -53,8 +53,7 @@ def generate(count: int, seed: int) -> tuple[Batch, dict[str, Tensor]]:
     return batch, {side: torch.cat(found.pop(side)) for side in sides}
 
 
-_, training = generate(clips, seed=1)
-batch, held_out = generate(128, seed=2)
+(_, training), (batch, held_out) = generate(clips, seed=1), generate(128, seed=2)
 for side in sides:
     print(f"{side}: {tuple(training[side].shape)} to learn from, {tuple(held_out[side].shape)} held out: b n values")
 
