@@ -35,8 +35,8 @@ def reproduce(
         out: Where rows and verdicts go, as JSON.
         work: Where models and generated clips are kept.
         docs: Where the page goes.
-        page: Write the page from what is there, and run nothing; --no-report leaves the page out of a run. A quick run writes its page beside
-            its results, and a run of validation clips none.
+        page: Write the page from what is there, and run nothing; --no-report leaves the page out of a run. A quick run, and one of
+            validation clips, writes its page beside its results.
         list: Show the claims.
     """
     from mavil_edu.lab.claims import LEDGER

@@ -139,7 +139,7 @@ LEDGER = {
             "intra",
             "Intra-modal contrast helps further.",
             "R",
-            "A second view and InfoNCE within each modality raise what probes read, with inter-modal contrast on the first view in both arms.",
+            "A second view and InfoNCE within each modality raise what probes read; both arms have inter-modal contrast on the first view.",
             (
                 minus("with inter and intra", "with inter"),
                 minus("with inter and intra", "with inter", "retrieval", decides=False),

@@ -1,4 +1,4 @@
-"""One run of the lab: an arm and a seed become a row of numbers. All arms of a seed begin alike and see the same clips in the same order."""
+"""One run of the lab: an arm and a seed become a row. All arms of a seed begin alike and see the same clips in the same order."""
 
 import hashlib
 import os
