@@ -1,13 +1,13 @@
 """The lab: one run serves many claims, arms are paired, verdicts follow a rule that finds what is there and nothing else."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lab_tasks import die, double
 
 from mavil_edu import cli
 from mavil_edu.config import tiny
@@ -192,16 +192,6 @@ def test_a_difference_of_differences_keeps_its_signs():
 
 
 # Processes
-
-
-def double(value: int) -> int:
-    if value < 0:
-        raise ValueError("a number below 0")
-    return 2 * value
-
-
-def die(value: int) -> int:
-    os._exit(3)
 
 
 def test_a_run_that_fails_is_told_with_its_reason_and_the_others_go_on():

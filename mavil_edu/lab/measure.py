@@ -230,7 +230,7 @@ def _scored(job: Job, config: Config) -> dict:
             mses = [found["held_out"][name]["masked_mse"] for name in ("audio", "video")]
             metrics["reconstruction"] = 100 * (1 - sum(mses) / 2)
         if job.keep:
-            save_model(model, job.model, run=job.model.parent, name=job.arm.name)
+            save_model(model, job.model, name=job.arm.name)
     read, probes = skills(tuple(features(model, batch) for batch in batches), fitted, held)
     recall = 50 * sum(ways[way]["r5"] for way in ("audio_to_video", "video_to_audio"))
     metrics |= read | {"retrieval": recall, "overall": (read["skill"] + recall) / 2}

@@ -10,9 +10,9 @@ from mavil_edu.lab.pictures import forest, loss_curves
 
 NOTES_FILE = "reproduction-notes.md"  # by hand: why something does not reproduce; beside the page, and copied into it
 CURVES = ("full", "joint reconstruction", "shuffled pairs", "student 1")
-RULE = """Fixed before any run, in `mavil_edu/lab/verdicts.py` and `claims.py`. Arms are compared seed by seed: the arms of a seed begin with the
-same weights wherever their modules agree and meet the same clips in the same order. A difference's interval is the paired mean ± Student's t
-at 95 % (4 degrees of freedom with 5 seeds); where m differences decide a claim, at 1 − 0.05 / m (Bonferroni).
+RULE = """Fixed before any run, in `mavil_edu/lab/verdicts.py` and `claims.py`. Arms are compared seed by seed: the arms of a
+seed begin with the same weights wherever their modules agree and meet the same clips in the same order. A difference's interval is
+the paired mean ± Student's t at 95 % (4 degrees of freedom with 5 seeds); where m differences decide a claim, at 1 − 0.05 / m (Bonferroni).
 
 - *holds*: the interval of every deciding difference lies above 0, and its mean reaches the smallest difference of interest;
 - *does not hold*: the whole interval of one of them lies below that smallest difference;

@@ -36,9 +36,7 @@ def forest(claims: dict[str, dict], label: str = "") -> Picture:
     if label:
         ax.set_title(label, color=COLOURS["does not hold"], fontsize=9)
     held = sum(one["verdict"] == "holds" for _, one in lines)
-    sentence = (
-        f"{label + ' ' if label else ''}Of {len(lines)} differences {held} hold; filled marks decide their claim, hollow ones do not."
-    )
+    sentence = f"{label + ' ' if label else ''}Of {len(lines)} differences {held} hold; filled marks decide, hollow ones do not."
     return Picture(figure, sentence)
 
 

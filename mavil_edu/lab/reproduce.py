@@ -9,7 +9,7 @@ from mavil_edu.data.avmnist import is_avmnist
 from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, TRAINING, Arm, Budget, BudgetName, Split, config_of
 from mavil_edu.lab.claims import ARMS, Claim
 from mavil_edu.lab.ledger import LEDGER_FILE, claims_named, judge, rows_of, with_needs, with_seeds, write_ledger
-from mavil_edu.lab.measure import Job, Place, asked_clips, run_job
+from mavil_edu.lab.measure import Job, Place, asked_clips, run_job, training_clips
 from mavil_edu.lab.workers import Task, run_all
 from mavil_edu.progress import ProgressBar
 
@@ -146,8 +146,6 @@ def _run(jobs: list[Job], budget: Budget, workers: int) -> dict[str, str]:
 
 
 def _clips(job: Job) -> None:
-    from mavil_edu.lab.measure import training_clips
-
     config = config_of(job.arm, job.budget)
     training_clips(job, config)
     asked_clips(job, config)

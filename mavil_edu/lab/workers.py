@@ -26,6 +26,7 @@ class Task:
 
 def _begin(parent: int) -> None:
     """In a worker: one thread, no ear for Ctrl-C, which the parent hears, and an end where the parent has gone."""
+    os.environ |= {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}  # read by torch when a run imports it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -35,9 +36,6 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
