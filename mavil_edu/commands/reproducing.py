@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -18,7 +18,8 @@ def reproduce(
     out: Path = Path("results/reproduction"),
     work: Path = Path("runs/reproduction"),
     docs: Path = Path("docs"),
-    page: Annotated[bool | None, tyro.conf.arg(name="report")] = None,
+    report: bool = False,
+    page: bool = True,
     list: bool = False,
 ) -> int:
     """Test what MAViL claims at small scale: every claim with seeds, controls, an interval and a verdict by a rule fixed before.
@@ -35,7 +36,8 @@ def reproduce(
         out: Where rows and verdicts go, as JSON.
         work: Where models and generated clips are kept.
         docs: Where the page goes.
-        page: Write the page from what is there, and run nothing; --no-report leaves the page out of a run. A quick run, and one of
+        report: Write the page from what is there, and run nothing.
+        page: Write it also after a run. A quick run, and one of
             validation clips, writes its page beside its results.
         list: Show the claims.
     """
@@ -46,7 +48,7 @@ def reproduce(
         return 0
     results = out / (budget if split == "test" else f"{budget}-validation")
     place = docs if budget != "quick" and split == "test" else results
-    if page:
+    if report:
         from mavil_edu.lab.page import write_page
 
         print(write_page(results, place))
@@ -61,7 +63,7 @@ def reproduce(
     quick = " (quick: proves nothing)" if budget == "quick" else ""
     for name, claim in found.items():
         print(f"{name}: {claim['verdict']}{quick}. {claim['says']}")
-    if page is None:
+    if page:
         from mavil_edu.lab.page import write_page
 
         say(f"The page: {write_page(results, place)}")

@@ -38,6 +38,7 @@ COLUMNS = {  # what probes ask; of sound and picture together, the causes of bot
     "video": ("material", "size", "event", "background", "place"),
     "fused": ("material", "size", "event", "ambience", "background", "place"),
 }
+MICRO_COLUMNS = ("size", "event")  # of those, all that a quick run asks
 LABEL_COLUMN = "material"  # of the world, that fine-tuning tells
 
 
@@ -131,11 +132,14 @@ def asked_clips(job: Job, config: Config) -> tuple[Clips, Clips]:
     return tuple(World(count, seed, config.model, AugmentConfig(), cache=cache, quiet=True) for count, seed in parts)
 
 
-def skills(sets: tuple[dict[str, Tensor], dict[str, Tensor]], fitted: Clips, held: Clips) -> tuple[dict[str, float], dict[str, dict]]:
+def skills(
+    sets: tuple[dict[str, Tensor], dict[str, Tensor]], fitted: Clips, held: Clips, micro: bool = False
+) -> tuple[dict[str, float], dict[str, dict]]:
     """What probes read, in points: 0 is chance and 100 perfect, the mean over columns; and each probe by itself."""
     probes, means, (train, test) = {}, {}, sets
     for modality, columns in COLUMNS.items():
         asked = columns if "material" in held.labels else [name for name in held.labels if name == "digit"]
+        asked = [name for name in asked if name in MICRO_COLUMNS] if micro and "material" in held.labels else asked
         found = []
         for column in asked:
             try:
@@ -218,7 +222,7 @@ def _scored(job: Job, config: Config) -> dict:
         raw = [raw_features(batch, config.model) for batch in batches]
         sets = tuple({name: part[f"{name}, mean and std"] for name in ("audio", "video")} for part in raw)
         sets = tuple(part | {"fused": torch.cat([part["audio"], part["video"]], dim=1)} for part in sets)
-        metrics, probes = skills(sets, fitted, held)
+        metrics, probes = skills(sets, fitted, held, job.budget.micro)
         return {"metrics": metrics, "probes": probes, "steps": 0}
     if job.arm.kind == "untrained":
         model, found = paired_start(config, job.seed).eval(), {"steps": 0}
@@ -231,7 +235,7 @@ def _scored(job: Job, config: Config) -> dict:
             metrics["reconstruction"] = 100 * (1 - sum(mses) / 2)
         if job.keep:
             save_model(model, job.model, name=job.arm.name)
-    read, probes = skills(tuple(features(model, batch) for batch in batches), fitted, held)
+    read, probes = skills(tuple(features(model, batch) for batch in batches), fitted, held, job.budget.micro)
     recall = 50 * sum(ways[way]["r5"] for way in ("audio_to_video", "video_to_audio"))
     metrics |= read | {"retrieval": recall, "overall": (read["skill"] + recall) / 2}
     return found | {"metrics": metrics, "probes": probes, "chance": {"retrieval": 100 * ways["chance_r5"]}}
