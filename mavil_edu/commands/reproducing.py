@@ -29,7 +29,7 @@ def reproduce(
 
     Args:
         claims: Names of claims; none for all. --list shows them.
-        budget: quick proves nothing, but shows in minutes that all runs; standard takes at most 3 minutes a run on one quiet thread.
+        budget: quick proves nothing, but shows in minutes that all runs; standard is 600 steps a run and tells its minutes first.
         workers: Processes at a time, of one thread each; by default as many as there are cores.
         seeds: In place of the budget's; a claim is judged on all of them.
         split: validation, for choices; test, for the ledger.
