@@ -191,12 +191,12 @@ def _parted(opened: Opened, numbers: list[int], column: str, share: float, seed:
     return _at(numbers, drawn), _at(numbers, others)
 
 
-def _worlds(clips: int, model: ModelConfig, augment: AugmentConfig, column: str | None, cache: Path | None) -> _Splits:
-    column = choose_column(World(1, WORLD_SEEDS[0], model, augment, keep=False).labels, column, "the generated world")
+def _worlds(
+    clips: int, model: ModelConfig, augment: AugmentConfig, column: str | None, cache: Path | None, seeds: tuple[int, int, int]
+) -> _Splits:
+    column = choose_column(World(1, seeds[0], model, augment, keep=False).labels, column, "the generated world")
     counts = (clips, max(clips // 10, 20), max(clips // 5, 40))
-    made = [
-        Opened(World(count, seed, model, augment, cache=cache), f"{WORLD} {seed}") for count, seed in zip(counts, WORLD_SEEDS, strict=True)
-    ]
+    made = [Opened(World(count, seed, model, augment, cache=cache), f"{WORLD} {seed}") for count, seed in zip(counts, seeds, strict=True)]
     return _Splits(*((one, _known(one.clips, column)) for one in made), column)
 
 
@@ -264,6 +264,7 @@ def open_task(
     min_seconds: float = 1.0,
     world_clips: int = 2000,
     world_cache: Path | None = None,
+    world_seeds: tuple[int, int, int] = WORLD_SEEDS,
 ) -> Task:
     """The labelled clips at a path, whatever `open_data` reads, or "world" for generated ones, parted into three.
 
@@ -272,11 +273,12 @@ def open_task(
     None: the only ones. labels: the share of training labels that is used, by class; validation keeps all of its own, alike for every
     share [our choice]. balanced: draw each class equally often. batch: clips of a step; fewer training clips than that are repeated, so
     that a step is the same however few labels there are. test_path, test_listed: clips to test on, where they lie elsewhere.
+    world_seeds: of the generated clips to train on, to validate and to test.
     Raises LabelError, DataError or ListError with a sentence.
     """
     _check_share(labels)
     if str(path) == WORLD:
-        splits = _worlds(world_clips, model, augment, column, world_cache)
+        splits = _worlds(world_clips, model, augment, column, world_cache, world_seeds)
     else:
         splits = _splits(path, model, augment, column, seed, test_path, listed, classes, test_listed, fold, min_seconds)
     column, (source, numbers) = splits.column, splits.training

@@ -21,7 +21,7 @@ from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, embed, position_means
 from mavil_edu.finetune_run import finetune_on, with_steps
-from mavil_edu.lab.arms import ROWS, SPLITS, TRAINING, Arm, Budget, Split, config_of, digest
+from mavil_edu.lab.arms import LABELLED, ROWS, SPLITS, TRAINING, Arm, Budget, Split, config_of, digest
 from mavil_edu.losses import log_b
 from mavil_edu.mavil import MAViL
 from mavil_edu.probes import ProbeError, features, probe, raw_features
@@ -252,7 +252,8 @@ def _labelled(job: Job, config: Config) -> dict:
     where = "world" if arm.data == "world" else job.place.av_mnist
     column = LABEL_COLUMN if arm.data == "world" else "digit"
     options = {"column": column, "labels": arm.labels, "batch": recipe.train.batch, "seed": job.seed}
-    task = open_task(where, pretrained.config, augment, **options, world_clips=budget.labelled, world_cache=job.place.work / "cache")
+    worlds = {"world_clips": budget.labelled, "world_cache": job.place.work / "cache", "world_seeds": LABELLED}
+    task = open_task(where, pretrained.config, augment, **options, **worlds)
     run = job.place.work / f"{job.digest}-{job.seed}"
     shutil.rmtree(run, ignore_errors=True)  # of a run that was stopped
     start = "fine-tuned" if arm.needs else "from scratch"
