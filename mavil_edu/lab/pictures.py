@@ -1,5 +1,7 @@
 """The lab's pictures: a forest plot of every difference, and loss curves to compare one's own with."""
 
+from textwrap import fill
+
 from mavil_edu.figures import INK, PAPER, Picture, _axes
 
 COLOURS = {"holds": "#1a7f5a", "does not hold": "#b4432f", "undecided": "#8a6d1f"}
@@ -27,14 +29,14 @@ def forest(claims: dict[str, dict], label: str = "") -> Picture:
         ax.plot(one["mean"], place, MARKS[one["verdict"]], color=colour, markerfacecolor=face, markersize=6)
     ax.axvline(0, color=INK, lw=1)
     ax.set_xlim(-1.1 * widest - 1, 1.1 * widest + 1)
-    ax.set_yticks(range(len(lines)), [f"{name} · {one['what']}" for name, one in lines], color=INK, fontsize=7)
+    ax.set_yticks(range(len(lines)), [fill(f"{name} · {one['what']}", 68) for name, one in lines], color=INK, fontsize=7)
     ax.invert_yaxis()
     ax.set_xlabel("difference, points of the metric; interval over seeds", color=INK)
     for verdict, colour in COLOURS.items():
         ax.plot([], [], MARKS[verdict], color=colour, label=verdict)
     ax.legend(loc="best", fontsize=7)
     if label:
-        ax.set_title(label, color=COLOURS["does not hold"], fontsize=9)
+        figure.suptitle(label, color=COLOURS["does not hold"], fontsize=9)
     held = sum(one["verdict"] == "holds" for _, one in lines)
     sentence = f"{label + ' ' if label else ''}Of {len(lines)} differences {held} hold; filled marks decide, hollow ones do not."
     return Picture(figure, sentence)
