@@ -25,10 +25,14 @@ attempts: dict[str, Callable] = {}  # the learner's newest function for each exe
 _told: set[str] = set()  # why progress is not kept, said once
 
 
-def _cell() -> int | None:
-    """The number of the notebook cell that runs; None outside notebooks."""
+def _cell() -> object:
+    """What names the notebook cell that runs; None outside notebooks.
+
+    It is the message that asked the kernel to run it, since the cell's number stands still where no history is kept, as under nbval.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return getattr(shell, "execution_count", None)
+    asked = getattr(shell, "parent_header", None) or {}
+    return asked.get("header", {}).get("msg_id") or getattr(shell, "execution_count", None)
 
 
 def exercise(name: str) -> Callable[[Callable], Callable]:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import math
+import os
 import time
 from pathlib import Path
 
@@ -52,6 +53,27 @@ def test_a_stub_falls_back_to_the_solution_with_a_visible_line_once(entry, capsy
     for case in entry.cases():
         assert difference(entry.reference(*case.arguments), function(*case.arguments), entry.tolerance) is None
     assert capsys.readouterr().out == f"{entry.name} is still a stub: the solution stands in for it here.\n"
+
+
+@pytest.mark.parametrize("history", [True, False], ids=["notebook", "nbval keeps no history"])
+def test_the_line_is_said_once_in_each_cell(history):
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", env=os.environ | {"MAVIL_EDU_PROGRESS": ""})
+    said = []
+    try:
+        for cell in (
+            "from mavil_edu.exercises import exercise\n@exercise('frames_in')\ndef frames_in(*given):\n    raise NotImplementedError",
+            *["frames_in(16_000), frames_in(32_000);"] * 2,
+        ):
+            heard = []
+            client.execute_interactive(cell, store_history=history, timeout=60, output_hook=heard.append)
+            said.append("".join(message["content"].get("text", "") for message in heard))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    line = "frames_in is still a stub: the solution stands in for it here.\n"
+    assert said == ["", line, line]
 
 
 @ENTRIES

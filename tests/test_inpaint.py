@@ -157,12 +157,12 @@ def test_a_share_of_the_steps_hides_one_modality_wholly_either_as_often_and_the_
 
 def test_a_step_with_a_modality_hidden_wholly_trains_its_decoder_and_keeps_the_second_views_contrast(batch):
     from mavil_edu.data.loader import Step, generator_for
-    from mavil_edu.train import make_fabric, make_optimiser, update
+    from mavil_edu.train import make_fabric, set_up, update
 
     config = replace(tiny(), objective=objective(whole_hidden=1.0))
     fabric, model = make_fabric(config), MAViL(config)
     before = model.audio_decoder.predict.weight.clone(), model.video_decoder.predict.weight.clone()
-    optimiser = make_optimiser(model, config.train)
+    trained, optimiser = set_up(fabric, model, config.train)
     data = Step(Batch(*(field[:8] for field in batch)), drawn=8, skipped=[], dropped=0, numbers=list(range(8)))
     view, inputs = first_view_at(0, config, 0), to_inputs(data.batch, config.model)
     masks = draw_masks(8, config.model, view, generator_for(0, 2, 0, 0))
@@ -170,7 +170,7 @@ def test_a_step_with_a_modality_hidden_wholly_trains_its_decoder_and_keeps_the_s
     with torch.no_grad():
         predicted = model(inputs.audio, inputs.video, masks)
         targets = patch_targets(inputs.audio, inputs.video, config.model)
-    losses, norm = update(fabric, model, optimiser, data, config, seed=0, step=0)
+    losses, norm = update(fabric, trained, optimiser, data, config, seed=0, step=0)
     for name in ("audio", "video"):
         expected = masked_mse(getattr(predicted, name).patches, getattr(targets, name), getattr(masks, name))
         assert float(getattr(losses, name)) == pytest.approx(float(expected), rel=1e-4), "that is what the step is trained on"
