@@ -16,6 +16,18 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 STEPS = ("unrun", "themes", "run", "keyboard")  # of visit.mjs
 QUICK = ("00_quickstart", "01_sound_to_tokens")  # the lessons that `make test` runs; it opens the others
+FLAGS = [
+    "--no-sandbox",  # Chromium does not start without it where root runs the tests
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",  # its own news and updates
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # a request to elsewhere is seen, and gets nowhere
+]
 SETTINGS = {  # all cells are laid out, wherever they stand; no window about news, and nobody asked for any
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -102,7 +114,7 @@ class Lab:
         lesson's budget besides. Raises RuntimeError where the browser itself fails.
         """
         visits = [{"notebook": path, "minutes": self._minutes(path), "steps": each} for path, each in steps.items()]
-        wish = {"url": self.url, "token": self.token, "browser": chromium(), "patience": patience, "visits": visits}
+        wish = {"url": self.url, "token": self.token, "browser": chromium(), "flags": FLAGS, "patience": patience, "visits": visits}
         wish |= {"screenshots": str(screenshots) if screenshots else None}
         done = subprocess.run(["node", str(HERE / "visit.mjs")], input=json.dumps(wish), capture_output=True, text=True, check=False)
         if done.returncode:

@@ -78,9 +78,9 @@ export async function look(page) {
   );
 }
 
-/** Complaints of words in outputs that are hard to read on their background, in the theme that is on. */
-export async function lookAtText(page) {
-  return page.evaluate((CONTRAST) => {
+/** Complaints of words that are hard to read on their background, in the theme that is on; in a notebook, of those in outputs. */
+export async function lookAtText(page, selector = ".jp-OutputArea-output *") {
+  return page.evaluate(({ CONTRAST, selector }) => {
     const channels = (text) => {
       const numbers = (text.match(/[\d.]+/g) ?? []).map(Number);
       return { rgb: numbers.slice(0, 3), alpha: numbers[3] ?? 1 };
@@ -98,7 +98,7 @@ export async function lookAtText(page) {
       return [255, 255, 255];
     };
     const hard = new Map();
-    for (const element of document.querySelectorAll(".jp-OutputArea-output *")) {
+    for (const element of document.querySelectorAll(selector)) {
       const own = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
       const { width, height } = element.getBoundingClientRect();
       if (!own || !width || !height) continue;
@@ -109,5 +109,5 @@ export async function lookAtText(page) {
       if (contrast < CONTRAST) hard.set(`${ink} ${paper}`, `"${words}" is hard to read (contrast ${contrast.toFixed(1)}, colour ${ink} on ${paper})`);
     }
     return [...hard.values()];
-  }, CONTRAST);
+  }, { CONTRAST, selector });
 }

@@ -2,12 +2,12 @@
 
 const SECONDS = 20; // until a player must have begun
 
-/** Plays every player a moment; returns how many played and complaints of those that did not. */
-export async function playAll(page) {
-  return page.evaluate(async (SECONDS) => {
+/** Plays every player below a selector a moment; returns how many played and complaints of those that did not. */
+export async function playAll(page, below = ".jp-Notebook") {
+  return page.evaluate(async ({ SECONDS, below }) => {
     const play = async (player) => {
-      const cell = window.panel.content.widgets.findIndex((cell) => cell.node.contains(player));
-      const name = `cell ${cell}: the ${player.localName} "${player.title.slice(0, 40)}"`;
+      const cell = window.panel?.content.widgets.findIndex((cell) => cell.node.contains(player));
+      const name = `${cell === undefined ? "" : `cell ${cell}: `}the ${player.localName} "${player.title.slice(0, 40)}"`;
       if (!player.currentSrc && !player.src) return `${name} has nothing to play: its src was taken away`;
       const refused = await player.play().then(
         () => null,
@@ -28,10 +28,10 @@ export async function playAll(page) {
       player.currentTime = 0;
       return faults.length ? `${name} does not play: ${faults.join(", ")}` : null;
     };
-    const players = [...document.querySelectorAll(".jp-Notebook audio, .jp-Notebook video")];
+    const players = [...document.querySelectorAll(`${below} audio, ${below} video`)];
     const complaints = [];
     for (let first = 0; first < players.length; first += 4)
       complaints.push(...(await Promise.all(players.slice(first, first + 4).map(play))).filter(Boolean));
     return { played: players.length - complaints.length, complaints };
-  }, SECONDS);
+  }, { SECONDS, below });
 }

@@ -1,6 +1,6 @@
 // Visits notebooks: opens each in JupyterLab, takes the steps asked for, and prints what was found.
 //
-// stdin: {"url", "token", "browser": path, "patience": seconds, "screenshots": folder or null,
+// stdin: {"url", "token", "browser": path, "flags": [Chromium's], "patience": seconds, "screenshots": folder or null,
 //         "visits": [{"notebook": path, "minutes": that Run All may take, "steps": ["unrun", "themes", "run", "keyboard"]}, …]}
 // stdout: {path: {"trusted": cells, "foreign": [addresses], step: {"complaints": [sentences], …facts}, …}, …}
 //
@@ -14,19 +14,6 @@ import { openNotebook, runAll, setTheme, shutDown } from "./lab.mjs";
 import { look, lookAtText } from "./look.mjs";
 import { playAll } from "./players.mjs";
 import { takeScreenshots } from "./screenshots.mjs";
-
-const FLAGS = [
-  "--no-sandbox", // Chromium does not start without it where root runs the tests
-  "--disable-gpu",
-  "--disable-quic",
-  "--disable-background-networking", // its own news and updates
-  "--disable-component-update",
-  "--disable-sync",
-  "--no-first-run",
-  "--mute-audio",
-  "--autoplay-policy=no-user-gesture-required",
-  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", // a request to elsewhere is seen, and gets nowhere
-];
 
 const wish = JSON.parse(readFileSync(0, "utf8"));
 
@@ -78,7 +65,7 @@ async function visit(context, { notebook, minutes, steps }) {
   return { ...found, foreign: [...addresses].filter((text) => /^(https?|wss?|ftp):/.test(text) && new URL(text).host !== own) };
 }
 
-const browser = await chromium.launch({ executablePath: wish.browser, args: FLAGS });
+const browser = await chromium.launch({ executablePath: wish.browser, args: wish.flags });
 try {
   const context = await browser.newContext({ viewport: { width: 1280, height: 1600 } });
   const found = {};
