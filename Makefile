@@ -83,6 +83,10 @@ format: .venv/.installed-dev ## mend what of the style can be mended by itself
 notebooks: .venv/.installed-dev ## build the notebooks from their sources, outputs included
 	@$(venv_python) notebooks/build.py
 
+.PHONY: site
+site: .venv/.installed-dev ## build the website into build/site: the lessons, the docs, the package's reference
+	@$(venv_python) website/build.py
+
 .PHONY: wheel
 wheel: .venv/.installed-dev ## build the package into dist/
 	@$(venv_python) -m build

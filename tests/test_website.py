@@ -36,7 +36,10 @@ def test_every_module_of_the_package_has_a_page_in_the_order_of_readme():
         ("[w](mavil_edu/data/world.py)", "[w](api/mavil_edu.data.world.md)"),
         ("[r](../README.md#tests)", "[r](../index.md#tests)"),
         ("[samples](../data_samples/) hold", "samples hold"),
-        ("[g](glossary.md#token), [p](https://arxiv.org/abs/2212.08071/)", "[g](glossary.md#token), [p](https://arxiv.org/abs/2212.08071/)"),
+        (
+            "[g](glossary.md#token), [p](https://arxiv.org/abs/2212.08071/)",
+            "[g](glossary.md#token), [p](https://arxiv.org/abs/2212.08071/)",
+        ),
     ],
 )
 def test_links_are_turned_to_the_sites_pages_and_others_stay(text, page):
@@ -44,7 +47,9 @@ def test_links_are_turned_to_the_sites_pages_and_others_stay(text, page):
 
 
 def test_a_docstring_keeps_its_stars_underscores_and_code():
-    rest = "\n".join(conf.as_rest(["Scales x * y, as `a_*` and log_mel_ do.", "", "Args:", "    x: (b, n), one *row*.", "        two", "Then | on."]))
+    rest = "\n".join(
+        conf.as_rest(["Scales x * y, as `a_*` and log_mel_ do.", "", "Args:", "    x: (b, n), one *row*.", "        two", "Then | on."])
+    )
     text = docutils.core.publish_string(rest, writer="pseudoxml", settings_overrides={"halt_level": 2}).decode()
     for said in ("Scales x * y, as", "a_*", "and log_mel_ do.", "x: (b, n), one *row*.", "Then | on."):
         assert said in text
@@ -64,7 +69,9 @@ def test_every_docstring_of_the_package_makes_a_page_without_a_warning():
     assert len(docstrings()) > 500
     for name, text in docstrings():
         try:
-            docutils.core.publish_doctree("\n".join(conf.as_rest(text.splitlines())), settings_overrides={"halt_level": 2, "report_level": 5})
+            docutils.core.publish_doctree(
+                "\n".join(conf.as_rest(text.splitlines())), settings_overrides={"halt_level": 2, "report_level": 5}
+            )
         except docutils.utils.SystemMessage as message:
             pytest.fail(f"{name}: {message}")
 
@@ -74,8 +81,14 @@ FAULTS = {
     "a page that is not there": ('<a href="c.html">c</a>', "a.html links to c.html, which is not there"),
     "a place that is not there": ('<a href="b.html#shallow">b</a>', "a.html links to b.html#shallow: that page has no such place"),
     "a picture that is not there": ('<img src="_images/no.png">', "a.html links to _images/no.png, which is not there"),
-    "a script of another host": ('<script src="https://cdn.example.org/x.js"></script>', "a.html asks another host for https://cdn.example.org/x.js"),
-    "a style without a scheme": ('<link rel="stylesheet" href="//fonts.example.org/x.css">', "a.html asks another host for //fonts.example.org/x.css"),
+    "a script of another host": (
+        '<script src="https://cdn.example.org/x.js"></script>',
+        "a.html asks another host for https://cdn.example.org/x.js",
+    ),
+    "a style without a scheme": (
+        '<link rel="stylesheet" href="//fonts.example.org/x.css">',
+        "a.html asks another host for //fonts.example.org/x.css",
+    ),
 }
 
 

@@ -6,6 +6,7 @@ Nothing is executed. The pages ask no other host for anything, so that the folde
 """
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -34,7 +35,9 @@ def modules() -> list[tuple[str, str]]:
         if name.endswith("/"):
             folders[depth] = name
         else:
-            found.append((".".join(["mavil_edu", *("".join(folders.values())).split("/")[:-1], name.removesuffix(".py")]), entry["comment"]))
+            found.append(
+                (".".join(["mavil_edu", *("".join(folders.values())).split("/")[:-1], name.removesuffix(".py")]), entry["comment"])
+            )
     return found
 
 
@@ -43,6 +46,12 @@ def relinked(text: str) -> str:
     text = REFERENCE.sub(lambda m: f"]({m['up']}api/mavil_edu.{m['module'].replace('/', '.')}.md)", text)
     text = README.sub(lambda m: f"]({m['up']}index.md{m['anchor'] or ''})", text)
     return FOLDER.sub(lambda m: m["text"], text)
+
+
+def title_of(lesson: Path) -> str:
+    """A lesson's number and heading, as the list of lessons names it."""
+    first = "".join(json.loads(lesson.read_text(encoding="utf-8"))["cells"][0]["source"])
+    return f"{lesson.stem.split('_')[0]} · {first.splitlines()[0].removeprefix('# ')}"
 
 
 def toctree(caption: str, pages: list[str], depth: int = 1) -> str:
@@ -66,7 +75,14 @@ def gather(into: Path) -> None:
     shutil.copytree(Path(__file__).parent / "_static", into / "_static")
 
     (into / "api").mkdir()
-    table = ["# Reference", "", "In the order of a clip's way: each module imports from those above it.", "", "| module | |", "| --- | --- |"]
+    table = [
+        "# Reference",
+        "",
+        "In the order of a clip's way: each module imports from those above it.",
+        "",
+        "| module | |",
+        "| --- | --- |",
+    ]
     for name, comment in modules():
         page = f"# {name.removeprefix('mavil_edu.')}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n```\n"
         (into / "api" / f"{name}.md").write_text(page, encoding="utf-8")
@@ -74,7 +90,7 @@ def gather(into: Path) -> None:
     contents = toctree("Modules", [name for name, _ in modules()])
     (into / "api" / "index.md").write_text("\n".join(table) + "\n" + contents, encoding="utf-8")
 
-    lessons = [f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    lessons = [f"{title_of(path)} <notebooks/{path.stem}>" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
     docs = [f"docs/{path.stem}" for path in sorted((ROOT / "docs").glob("*.md"))]
     first = relinked((ROOT / "README.md").read_text(encoding="utf-8"))
     first += toctree("The course", lessons) + toctree("Pages", docs) + toctree("The package", ["api/index", "CHANGELOG", "CONTRIBUTING"])
@@ -108,7 +124,11 @@ def faults(site: Path) -> list[str]:
     found = []
     for path, page in pages.items():
         name = path.relative_to(site)
-        found += [f"{name} asks another host for {load}" for load in page.loads if urlsplit(load).scheme in ("http", "https") or load.startswith("//")]
+        found += [
+            f"{name} asks another host for {load}"
+            for load in page.loads
+            if urlsplit(load).scheme in ("http", "https") or load.startswith("//")
+        ]
         for link in [*page.links, *page.loads]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc or link.startswith("data:"):
@@ -135,7 +155,19 @@ def build(out: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         gather(source)
-        options = ["-b", "html", "-j", "2", "-q", "-W", "--keep-going", "-c", str(Path(__file__).parent), "-d", str(Path(folder) / "doctrees")]
+        options = [
+            "-b",
+            "html",
+            "-j",
+            "2",
+            "-q",
+            "-W",
+            "--keep-going",
+            "-c",
+            str(Path(__file__).parent),
+            "-d",
+            str(Path(folder) / "doctrees"),
+        ]
         return sphinx([*options, str(source), str(out)])
 
 

@@ -12,7 +12,10 @@ version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = []
 myst_heading_anchors = 4  # links such as page.md#a-heading
-suppress_warnings = ["myst.xref_missing_anchor", "misc.highlighting_failure"]  # build.py looks for every anchor itself, in the pages written
+suppress_warnings = [
+    "myst.xref_missing_anchor",
+    "misc.highlighting_failure",
+]  # build.py looks for every anchor itself, in the pages written
 
 nb_execution_mode = "off"  # the lessons' outputs are committed
 nb_ipywidgets_js = {}  # widgets need a kernel; their pages show what stands without one, and ask no other host for scripts

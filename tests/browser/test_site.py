@@ -12,7 +12,12 @@ from browser_lab import FLAGS, HERE, ROOT, chromium, missing
 
 SITE = ROOT / "build" / "site"
 LESSONS = [f"notebooks/{path.stem}.html" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-PAGES = ["index.html", *(f"docs/{path.stem}.html" for path in sorted((ROOT / "docs").glob("*.md"))), "api/index.html", "api/mavil_edu.masking.html"]
+PAGES = [
+    "index.html",
+    *(f"docs/{path.stem}.html" for path in sorted((ROOT / "docs").glob("*.md"))),
+    "api/index.html",
+    "api/mavil_edu.masking.html",
+]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
