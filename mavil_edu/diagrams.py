@@ -1,5 +1,7 @@
 """Drawings that explain one step of a lesson, in the manner of `figures.py`: from tensors alone, each with its sentence."""
 
+from typing import Literal
+
 import matplotlib
 import numpy as np
 import torch
@@ -29,10 +31,10 @@ STYLES = ("-", "--", "-.", ":", "-")
 MARK = "#00e5ff"  # stands out from every colour of a spectrogram
 
 
-def lines(curves: dict[str, tuple[Tensor, Tensor]], x: str, y: str, log: bool = False) -> Picture:
+def lines(curves: dict[str, tuple[Tensor, Tensor]], x: str, y: str, log: bool | Literal["x"] = False) -> Picture:
     """Curves in one pair of axes.
 
-    curves: title -> (places along x, values), each (n,). x, y: what the axes hold, with the unit. log: both axes logarithmic.
+    curves: title -> (places along x, values), each (n,). x, y: what the axes hold, with the unit. log: both axes logarithmic, or x alone.
     Raises ValueError where there is no curve, or where a curve's two tensors differ in length.
     """
     if not curves:
@@ -48,6 +50,7 @@ def lines(curves: dict[str, tuple[Tensor, Tensor]], x: str, y: str, log: bool = 
         parts.append(f"{title} from {float(values.min()):.2g} to {float(values.max()):.2g}, highest at {float(places[highest]):.3g}")
     if log:
         ax.set_xscale("log")
+    if log is True:
         ax.set_yscale("log")
     ax.set_xlabel(x, fontsize=8, color=INK)
     ax.set_ylabel(y, fontsize=8, color=INK)

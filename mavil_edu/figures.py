@@ -237,13 +237,16 @@ def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
     return Picture(figure, f"Losses after {max(r['step'] for r in rows)} steps: {'; '.join(parts)}.")
 
 
-def similarity(matrix: Tensor, rows: str = "sound", columns: str = "picture") -> Picture:
-    """A similarity matrix (i, j), square, whose diagonal holds the true pairs. Raises ValueError for other shapes."""
+def similarity(matrix: Tensor, rows: str = "sound", columns: str = "picture", limits: tuple[float, float] | None = None) -> Picture:
+    """A similarity matrix (i, j), square, whose diagonal holds the true pairs.
+
+    limits: the values of the darkest and the brightest colour; by default the matrix's own. Raises ValueError for other shapes.
+    """
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"A similarity matrix is square, row i and column i from one clip; this one is {tuple(matrix.shape)}.")
     matrix = matrix.detach().cpu()
     figure, axes = _axes(4.4, 3.6)
-    image = axes[0, 0].imshow(matrix.numpy(), cmap="cividis", interpolation="nearest")
+    image = axes[0, 0].imshow(matrix.numpy(), cmap="cividis", interpolation="nearest", clim=limits)
     figure.colorbar(image, ax=axes[0, 0]).ax.tick_params(colors=INK, labelsize=8)
     axes[0, 0].set_xlabel(f"{columns} of clip", fontsize=8, color=INK)
     axes[0, 0].set_ylabel(f"{rows} of clip", fontsize=8, color=INK)

@@ -210,3 +210,34 @@ def attention_to_sound(maps: Tensor, audio: int) -> Tensor:
 def share_bottlenecks(audio: Tensor, video: Tensor, m: int) -> tuple[Tensor, Tensor]:
     shared = (audio[:, -m:] + video[:, -m:]) / 2
     return torch.cat([audio[:, :-m], shared], dim=1), torch.cat([video[:, :-m], shared], dim=1)
+
+
+# 06: contrast
+
+
+def cosine_similarities(x: Tensor, y: Tensor) -> Tensor:
+    x, y = (torch.nn.functional.normalize(side, dim=-1) for side in (x, y))
+    return torch.einsum("id,jd->ij", x, y)
+
+
+def info_nce(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    scores = cosine_similarities(x, y) / temperature
+    return -scores.log_softmax(dim=1).diagonal().mean()
+
+
+def loss_of_knowing_nothing(clips: int) -> float:
+    return math.log(clips)
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    directions = torch.nn.functional.normalize(embeddings, dim=-1)
+    return directions.std(dim=0, correction=0).mean() * embeddings.shape[-1] ** 0.5
+
+
+def intra_modal(audio: Tensor, audio_again: Tensor, video: Tensor, video_again: Tensor, temperature: float) -> Tensor:
+    return (info_nce(audio, audio_again, temperature) + info_nce(video, video_again, temperature)) / 2
+
+
+def false_negatives(causes: Tensor) -> Tensor:
+    alike = rearrange(causes, "i -> i 1") == rearrange(causes, "j -> 1 j")
+    return alike.sum(dim=1) - 1
