@@ -80,7 +80,7 @@ def contrast_explorer(audio: Tensor, video: Tensor, waveforms: Tensor, frames: T
 
     def show(clip: int, temperature: float) -> Shown:
         scores = cosines / temperature
-        probabilities, losses = scores.softmax(dim=1), -scores.log_softmax(dim=1).diagonal()
+        probabilities, losses = scores.softmax(dim=1), 0.0 - scores.log_softmax(dim=1).diagonal()
         row = cosines[clip]
         place, first = int((row > row[clip]).sum()) + 1, int((cosines.argmax(dim=1) == torch.arange(n)).sum())
         share, loss, batch = float(probabilities[clip, clip]), float(losses[clip]), float(losses.mean())

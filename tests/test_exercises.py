@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import torch
 
-from mavil_edu import audio, exercises, fusion, losses, masking, patches, positions, retrieval, solutions, train
+from mavil_edu import audio, exercises, fusion, losses, masking, patches, positions, probes, retrieval, solutions, train
 from mavil_edu.config import AudioConfig, TrainConfig, TransformerConfig, VideoConfig
 from mavil_edu.course import record
 from mavil_edu.course.grading import difference, grade
@@ -178,6 +178,16 @@ def test_solutions_of_masks_and_losses_agree_with_the_library():
     settings = TrainConfig(steps=100, warmup=0.1)
     for step in (0, 9, 10, 50, 99):
         assert math.isclose(solutions.learning_rate(step, 100, 10, settings.peak_lr), train.learning_rate(step, settings))
+
+
+def test_solutions_of_contrast_agree_with_the_library():
+    x, y, again_x, again_y = torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(solutions.cosine_similarities(x, y).double(), retrieval.similarities(x, y), atol=1e-5)
+    assert torch.allclose(solutions.info_nce(x, y, 0.1), losses.info_nce(x, y, 0.1))
+    views = x, again_x, y, again_y
+    assert torch.allclose(solutions.intra_modal(*views, 0.7), losses.intra_modal(*views, 0.7))
+    assert solutions.loss_of_knowing_nothing(6) == losses.log_b(6)
+    assert math.isclose(solutions.spread(x), probes.embedding_std(x), rel_tol=1e-5)
 
 
 def test_the_solution_of_fusion_joins_as_the_library_does():

@@ -7,7 +7,7 @@
 # **You will be able to** write InfoNCE by hand, say what its number means beside log B, choose a temperature knowingly, train two encoders
 # until sounds find their pictures, make them collapse on purpose and see it, and say what negatives, masks and large batches do.
 #
-# **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
+# **Budget:** 2 minutes of computing on two CPU cores, 1.5 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`losses.py`](../mavil_edu/losses.py), [`retrieval.py`](../mavil_edu/retrieval.py),
 # [`contrast_explorer.py`](../mavil_edu/contrast_explorer.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; InfoNCE: van den Oord et al. 2018.
@@ -211,19 +211,36 @@ one_block = replace(config, encoder=replace(config.encoder, depth=1))
 
 
 # %%
+from mavil_edu.probes import embedding_std
+
+
 def look(model: MAViL) -> dict[str, float]:
     """How well complete held-out sounds find their pictures, among 128."""
     with torch.inference_mode():
         a, v = (project(model.cpu().eval(), side, held[side]) for side in ("audio", "video"))
         found = retrieval.retrieval(a, v)["audio_to_video"]
-    return {"loss": float(losses.inter_modal(a, v, 0.1)), "R@1": found["r1"], "R@5": found["r5"], "spread": float(spread_of(a))}
+    return {"loss": float(losses.inter_modal(a, v, 0.1)), "R@1": found["r1"], "R@5": found["r5"], "spread": embedding_std(a)}
 
 
-def spread_of(embeddings: Tensor) -> Tensor:
-    """Do the embeddings point in many directions (1) or all in one (0)? Section 5 asks you to write it."""
-    from mavil_edu.probes import embedding_std
+def inter(a: Tensor, v: Tensor) -> Tensor:
+    return (info_nce(a, v, 0.1) + info_nce(v, a, 0.1)) / 2  # ← the whole of contrast
 
-    return torch.tensor(embedding_std(embeddings))
+
+# %%
+def pair_of(model: MAViL, partner: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """32 sounds and their partners' pictures, half of each hidden, as vectors."""
+    chosen = torch.randint(clips, (32,), generator=generator)  # ← B = 32
+    hidden = [masking.random_mask(32, 64, 0.5, generator).to(device) for _ in range(2)]
+    a = project(model, "audio", practice["audio"][chosen].float().to(device), hidden[0])
+    return a, project(model, "video", practice["video"][partner[chosen]].float().to(device), hidden[1])
+
+
+def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
+    optimiser.param_groups[0]["lr"] = optimiser.param_groups[-1]["lr"] = rate
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
+    optimiser.step()
+    optimiser.zero_grad()
 
 
 # %%
@@ -235,29 +252,11 @@ def train(loss_of, partner: Tensor, steps: int) -> tuple[MAViL, dict[int, dict[s
     model, plan = MAViL(one_block), replace(tiny().train, steps=steps)
     optimiser, generator, course = make_optimiser(model, plan), torch.Generator().manual_seed(0), {0: look(model)}
     for step in range(steps):
-        chosen = torch.randint(clips, (32,), generator=generator)  # ← B = 32
-        hidden = [masking.random_mask(32, 64, 0.5, generator).to(device) for _ in range(2)]
         model.to(device).train()
-        a = project(model, "audio", practice["audio"][chosen].float().to(device), hidden[0])
-        v = project(model, "video", practice["video"][partner[chosen]].float().to(device), hidden[1])
-        step_on(model, optimiser, loss_of(a, v), learning_rate(step, plan))
+        step_on(model, optimiser, loss_of(*pair_of(model, partner, generator)), learning_rate(step, plan))
         if (step + 1) % (steps // 8) == 0:
             course[step + 1] = look(model)
     return model, course
-
-
-# %%
-def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
-    optimiser.step()
-    optimiser.zero_grad()
-
-
-def inter(a: Tensor, v: Tensor) -> Tensor:
-    return (info_nce(a, v, 0.1) + info_nce(v, a, 0.1)) / 2  # ← the whole of contrast
 
 
 # %%
