@@ -338,6 +338,8 @@ def tiny_squares() -> Config:
 def digits() -> Config:
     """1.2 M parameters: `tiny` for AV-MNIST, whose sounds last half a second and whose pictures do not move [O].
 
+    `MAVIL_DATA=… python scripts/av_mnist.py` (2,000 steps of 64, 15 to 20 minutes on one thread; three seeds) reached, by a linear probe on
+    other speakers and writers: 83.5 ± 2.6 % from the sound (raw features 60.9), 96.9 from the picture (88.4), 96.1 from both (91.9).
     See docs/small-scale.md: the pairs belong together by their digit only, so contrast needs more weight, larger batches and
     views that show more than in `tiny`.
     """
@@ -348,7 +350,6 @@ def digits() -> Config:
             base.model,
             audio=AudioConfig(seconds=0.64, frames=64, patch_frames=8),
             video=VideoConfig(seconds=0.64, frames=2, height=32, width=32, patch_height=4, patch_width=4),
-            decoder=TransformerConfig(width=64, depth=2, heads=2),  # one block serves each modality as well, but not the fused tokens
         ),
         objective=replace(base.objective, audio_ratio=0.6, video_ratio=0.6, alpha=1.0, second_ratio=0.25),
         train=replace(
