@@ -365,7 +365,7 @@ def digits() -> Config:
 def small() -> Config:
     """12.7 M parameters: `tiny`, wider and deeper, on pictures of 64 × 64; for a night of CPU or one GPU [O].
 
-    See docs/small-scale.md for what it reached and how.
+    Trained for some 500 of its steps only, so that there are no numbers to expect yet: docs/small-scale.md.
     """
     base = tiny()
     return replace(
