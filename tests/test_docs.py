@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mavil_edu.course.registry import EXERCISES
+from mavil_edu.course.registry import EXERCISES, LESSONS
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ["equation", "code", "lesson", "test"]
@@ -98,3 +98,22 @@ def test_the_glossary_explains_each_word_once_in_a_sentence():
     assert all(sentence.endswith(".") and len(sentence) > 20 for _, sentence in entries)
     for word in ("patchify", "mask token", "InfoNCE", "mask ratio", "class token", "log-mel", "tubelet", "teacher", "collapse", "probe"):
         assert word in words
+
+
+def test_the_teachers_page_lists_every_exercise_by_difficulty_with_its_minutes():
+    page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8").split("\n## Exercises\n")[1]
+    listed = {row[0]: row[1:] for row in rows_of(page) if re.fullmatch(r"\d\d", row[0])}
+    for lesson in LESSONS:
+        cells = [", ".join(f"`{entry.name}`" for entry in lesson.EXERCISES if entry.difficulty == d) for d in (1, 2, 3)]
+        assert listed.pop(lesson.__name__[-2:]) == [*cells, str(sum(entry.minutes for entry in lesson.EXERCISES))]
+    assert not listed
+
+
+def test_the_sections_that_the_teachers_page_names_are_there():
+    page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    named = re.findall(r"sections ([\d, and to]+) of (\d\d)", page)
+    assert len(named) >= 3
+    for numbers, lesson in named:
+        [source] = (ROOT / "notebooks" / "src").glob(f"{lesson}_*.py")
+        headings = set(re.findall(r"^# ## (\d+)\. ", source.read_text(encoding="utf-8"), flags=re.MULTILINE))
+        assert set(re.findall(r"\d+", numbers)) <= headings, f"{lesson} has no section of {numbers}"
