@@ -11,6 +11,7 @@ PYTHON ?= python3
 INDEX ?=
 SYSTEM_TORCH ?=
 PYTEST_ARGS ?=
+LESSON ?=
 CELL_TIMEOUT ?= 900
 
 venv_python := .venv/bin/python
@@ -38,6 +39,7 @@ help: ## say what there is
 	@echo '                       that the install page of pytorch.org names for Linux, pip, CPU'
 	@echo '  SYSTEM_TORCH=1       use the torch, torchvision and torchaudio that PYTHON already has, and download none'
 	@echo '  PYTEST_ARGS="-k …"   more arguments for make test'
+	@echo '  LESSON=03_masking    the lesson that make slides takes; all by default'
 	@echo
 	@echo '  INDEX and SYSTEM_TORCH are remembered; to change them: rm -r .venv'
 
@@ -86,6 +88,10 @@ notebooks: .venv/.installed-dev ## build the notebooks from their sources, outpu
 .PHONY: site
 site: .venv/.installed-dev ## build the website into build/site: the lessons, the docs, the package's reference
 	@$(venv_python) website/build.py
+
+.PHONY: slides
+slides: .venv/.installed-dev ## make slides of the lessons in build/slides, each one page for any browser
+	@$(venv_python) website/slides.py $(LESSON)
 
 .PHONY: wheel
 wheel: .venv/.installed-dev ## build the package into dist/

@@ -2,9 +2,11 @@
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 
 import docutils.core
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +19,7 @@ def load(name: str):
     return module
 
 
-build, conf = load("build"), load("conf")
+build, conf, slides = load("build"), load("conf"), load("slides")
 
 
 def test_every_module_of_the_package_has_a_page_in_the_order_of_readme():
@@ -118,3 +120,28 @@ def test_a_style_that_loads_a_font_from_elsewhere_is_told(site):
 def test_a_site_too_large_for_a_stick_is_told(site, monkeypatch):
     monkeypatch.setattr(build, "LARGEST", 100)
     assert any("more than" in sentence for sentence in build.faults(site))
+
+
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_slides_hold_each_cell_in_order_and_what_it_gave_once(path):
+    notebook = nbformat.read(path, as_version=4)
+    shown = [cell for cells in slides.parted(notebook) for cell in cells]
+    alone = [cell for cell in notebook.cells if cell.get("outputs") or cell.cell_type == "markdown"]
+    assert [cell.id for cell in shown if cell.get("outputs") or cell.cell_type == "markdown"] == [cell.id for cell in alone]
+    assert {cell.id for cell in shown} == {cell.id for cell in notebook.cells}
+    assert all(cells for cells in slides.parted(notebook))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_guess_stands_before_its_answer(path):
+    guesses = [cells for cells in slides.parted(nbformat.read(path, as_version=4)) if "**Guess" in cells[0].source]
+    assert guesses and all(not cell.get("outputs") for cells in guesses for cell in cells)
+
+
+def test_a_page_of_slides_travels_alone():
+    page = slides.page(nbformat.read(LESSONS[0], as_version=4))
+    assert page.count("<section>") == len(slides.parted(nbformat.read(LESSONS[0], as_version=4)))
+    assert not re.findall(r'(?:src|href)="(?!data:|https://arxiv)[^"#]', page) and "<link" not in page and "@import" not in page
