@@ -35,7 +35,6 @@ def parted(notebook: nbformat.NotebookNode) -> list[list[nbformat.NotebookNode]]
         if asked and cell.get("outputs"):
             slides[-1].append(nbformat.from_dict(cell | {"outputs": []}))
             slides.append([])
-            asked = False
         slides[-1].append(cell)
         shown = shown or bool(cell.get("outputs"))
     return slides
