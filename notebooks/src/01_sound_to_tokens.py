@@ -22,7 +22,7 @@ from einops import rearrange
 from torch import Tensor
 
 from mavil_edu import audio, diagrams, figures, media
-from mavil_edu.config import SAMPLE_RATE, paper, small, tiny
+from mavil_edu.config import SAMPLE_RATE, AudioConfig, paper, tiny
 from mavil_edu.display import player
 from mavil_edu.exercises import check, exercise, quiz
 
@@ -305,7 +305,7 @@ print("equal to the library's within 0.001: yes")
 # So the numbers have a standard deviation near ½, not 1. A shorter clip is padded with frames of 0.
 
 # %%
-config = small().model.audio
+config = AudioConfig(seconds=2.56, frames=256)  # the paper's patches, 16 × 16, for a quarter of its time
 normalised = (log_mel - config.mean) / (2 * config.std)
 print(f"log-mel: mean {log_mel.mean():.1f}, std {log_mel.std():.1f}; normalised: mean {normalised.mean():.1f}, std {normalised.std():.1f}")
 print(f"padding: (0 − {config.mean:.2f}) / (2 · {config.std:.2f}) = {-config.mean / (2 * config.std):.3f}")
@@ -357,7 +357,7 @@ assert torch.equal(patches[0, t * 8 + f], spectrogram[0, 0, 16 * t : 16 * t + 16
 print(f"time patch {t}, frequency patch {f}: token {t * 8 + f}")
 
 # %% [markdown]
-# Our own clip lasts 2.56 s. The preset `small` cuts it into patches of 16 × 16, like the paper. `tiny`, which has to learn on a laptop,
+# Our own clip lasts 2.56 s. First it is cut into patches of 16 × 16, like the paper's. `tiny`, which has to learn on a laptop,
 # takes other patches. The pattern is the same, only the sizes change.
 
 # %%
@@ -367,7 +367,7 @@ assert torch.equal(by_hand, patchify(brief, config))
 laptop = tiny().model.audio
 by_hand_too = rearrange(brief, "b 1 (t pt) (f pf) -> b (t f) (pt pf)", pt=laptop.patch_frames, pf=laptop.patch_bins)
 assert torch.equal(by_hand_too, patchify(brief, laptop))
-print("small", tuple(by_hand.shape), "  tiny", tuple(by_hand_too.shape), "b (t f) (pt pf)")
+print("16 × 16", tuple(by_hand.shape), "  tiny", tuple(by_hand_too.shape), "b (t f) (pt pf)")
 
 # %% [markdown]
 # EXERCISE patchify_audio
