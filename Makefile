@@ -53,7 +53,7 @@ demo: .venv/.installed ## train a tiny model on generated clips and show what it
 
 .PHONY: lab
 lab: .venv/.installed-notebooks ## open the first notebook in JupyterLab
-	@$(venv_python) -m jupyter lab notebooks/00_quickstart.ipynb
+	@$(venv_python) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_quickstart.ipynb
 
 .PHONY: test
 test: .venv/.installed-dev ## run the tests, and the notebooks against their stored outputs
@@ -138,7 +138,8 @@ same-torch: .venv/.made
 			for name in ("torch", "torchaudio", "torchvision")]' >> $@;; \
 	index*) \
 		echo "Installing torch, torchaudio and torchvision from $${torch_from#index }"; \
-		$(pip_install) --no-deps --index-url "$${torch_from#index }" $$(grep -E '$(torch_pins)' constraints.txt) | $(brief); \
+		$(pip_install) --no-deps --index-url "$${torch_from#index }" $$(grep -E '$(torch_pins)' constraints.txt) | $(brief) || { \
+			echo 'Nothing came from that index. For another one, or none: rm -r .venv, then make install INDEX=…' >&2; exit 1; }; \
 		cp constraints.txt $@;; \
 	*) \
 		cp constraints.txt $@;; \

@@ -68,7 +68,7 @@ def _hint(entry: Exercise, number: int) -> str:
     last = len(entry.hints)
     if number not in range(1, last + 1):
         return f"{entry.name} has hints 1 to {last}; there is no hint {number!r}."
-    onwards = f'next: check("{entry.name}", hint={number + 1})' if number < last else "the last; after it comes the solution"
+    onwards = f'next: check("{entry.name}", hint={number + 1})' if number < last else "the last; the solution stands folded below the task"
     return f"Hint {number} of {last}: {entry.hints[number - 1]} ({onwards})"
 
 

@@ -105,9 +105,9 @@ def masking_explorer(
     louder = LOUDEST / peak if peak > 1e-6 else 1.0
 
     def show(sound: str, picture: str, ratio: int, seed: int, hear: int) -> Shown:
-        generator = torch.Generator().manual_seed(seed)
-        audio_mask = AUDIO_STRATEGIES[sound](1, audio_config.grid, ratio / 100, generator)[0]
-        video_mask = VIDEO_STRATEGIES[picture](1, video_config.grid, ratio / 100, generator)[0]
+        one, other = (torch.Generator().manual_seed(seed) for _ in range(2))  # so that neither mask depends on how the other is drawn
+        audio_mask = AUDIO_STRATEGIES[sound](1, audio_config.grid, ratio / 100, one)[0]
+        video_mask = VIDEO_STRATEGIES[picture](1, video_config.grid, ratio / 100, other)[0]
         left, right = _said("Sound", sound, audio_mask, audio_config.grid), _said("Picture", picture, video_mask, video_config.grid)
         hidden = hidden_cells(audio_mask, audio_config.grid, (audio_config.patch_frames, audio_config.patch_bins))
         silent = (hidden, ~hidden, torch.zeros_like(hidden))[hear]

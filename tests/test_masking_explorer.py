@@ -87,9 +87,17 @@ def test_each_way_of_hiding_pictures_hides_as_many_as_it_says(explorer, name):
 
 def test_the_masks_that_are_shown_are_the_librarys(log_mel, frames, view):
     explorer = masking_explorer(log_mel, frames, SOUND, PICTURE, ratio=50, seed=7)
-    generator = torch.Generator().manual_seed(7)
-    sound, picture = random_mask(1, SOUND.grid, 0.5, generator)[0], random_mask(1, PICTURE.grid, 0.5, generator)[0]
+    sound, picture = (random_mask(1, part.grid, 0.5, torch.Generator().manual_seed(7))[0] for part in (SOUND, PICTURE))
     assert explorer.shown.png == view.png(sound, picture)
+
+
+def test_how_the_sound_is_hidden_changes_nothing_of_the_picture(log_mel, frames, view):
+    explorer = masking_explorer(log_mel, frames, SOUND, PICTURE, ratio=50, seed=7)
+    picture = random_mask(1, PICTURE.grid, 0.5, torch.Generator().manual_seed(7))[0]
+    for name, strategy in AUDIO_STRATEGIES.items():
+        explorer.controls["sound"].value = name
+        sound = strategy(1, SOUND.grid, 0.5, torch.Generator().manual_seed(7))[0]
+        assert explorer.shown.png == view.png(sound, picture)
 
 
 def test_buttons_hide_more_and_less_and_draw_again(explorer):

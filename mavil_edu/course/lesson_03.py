@@ -25,7 +25,9 @@ def _noise(g: Generator, last: int) -> list[tuple]:
 
 
 def _tokens_and_mask(g: Generator) -> list[tuple]:
-    return [(normal(g, b, n, d), mask_of(g, b, n, hidden)) for b, n, d, hidden in ((1, 6, 2, 4), (3, 10, 4, 8), (2, 5, 3, 0))]
+    return [
+        (normal(g, b, n, d), mask_of(g, b, n, hidden)) for b, n, d, hidden in ((1, 6, 2, 4), (3, 10, 4, 8), (2, 5, 3, 0), (2, 64, 2, 51))
+    ]
 
 
 def _gathered(tokens, mask, start: int, stop: int | None, hidden_first: bool = False):
@@ -62,14 +64,14 @@ EXERCISES = (
         lesson="03",
         minutes=5,
         difficulty=1,
-        task="How many of so many tokens stay visible? Of n tokens, n · ratio are hidden, rounded to the nearest whole number.",
+        task="How many of so many tokens stay visible? Of n tokens, n · ratio are hidden, rounded to the nearest whole number by round().",
         draw=lambda g: [
             (512, 0.8),
             (784, 0.8),
             (10, 0.8),
             (64, 0.0),
             (64, 1.0),
-            (25, 0.9),
+            (26, 0.83),
             (int(torch.randint(50, 999, (), generator=g)), 0.7),
         ],
         hints=("Count the hidden ones first.", "round(tokens * ratio) are hidden; the rest is visible."),
@@ -178,6 +180,9 @@ EXERCISES = (
                 x.flip(1), mask.flip(1), 0, int((~mask[0]).sum())
             ),
             "You took the first k tokens of each row, whatever the mask says.": lambda x, mask: x[:, : int((~mask[0]).sum())],
+            "Your sort is not stable: in long lists the visible tokens change places. argsort takes stable=True.": lambda x, mask: x.gather(
+                1, repeat(mask.int().argsort(dim=1)[:, : int((~mask[0]).sum())], "b k -> b k d", d=x.shape[2])
+            ),
         },
         alternative=lambda x, mask: rearrange(x[~mask], "(b k) d -> b k d", b=len(x)),
     ),

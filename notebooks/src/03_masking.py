@@ -366,7 +366,7 @@ masking_explorer(log_mel, pictures, sound_config, picture_config)
 #
 # 1. Of five landings, four keep a patch at 80 % *random*, three at 90 %, and fewer than two at 95 %: 1 − 0.8⁸, 1 − 0.9⁸ and 1 − 0.95⁸ of
 #    them. *time* takes the whole landing with its moment: at 60 % three of five are gone.
-# 2. *frame* shows the whole ball, in two frames of eight at 80 %. *block* hides it nearly always in draws 4 and 6.
+# 2. *frame* shows the whole ball, in two frames of eight at 80 %. *block* hides it nearly always in draws 4 and 8.
 # 3. At 30 % hidden, what is hidden is what 70 % hiding leaves: you can. Most of it is there twice.
 #
 # </details>
