@@ -12,6 +12,7 @@
 All three print the same text for the same answer, so that a notebook's stored outputs can be compared.
 """
 
+import inspect
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -25,12 +26,17 @@ attempts: dict[str, Callable] = {}  # the learner's newest function for each exe
 _told: set[str] = set()  # why progress is not kept, said once
 
 
+def _shell() -> object:
+    """The notebook's IPython; None outside notebooks."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
 def _cell() -> object:
     """What names the notebook cell that runs; None outside notebooks.
 
     It is the message that asked the kernel to run it, since the cell's number stands still where no history is kept, as under nbval.
     """
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    shell = _shell()
     asked = getattr(shell, "parent_header", None) or {}
     return asked.get("header", {}).get("msg_id") or getattr(shell, "execution_count", None)
 
@@ -78,16 +84,25 @@ def _note(kind: str, name: str, passed: bool) -> None:
         print(sentence)
 
 
+def _newest(name: str) -> Callable | None:
+    """The learner's newest function of that name: the one marked, or one written since without the mark, of which a printed line tells."""
+    here = getattr(_shell(), "user_ns", {}).get(name)
+    if not inspect.isfunction(here) or hasattr(here, "__wrapped__"):
+        return attempts.get(name)
+    print(f'{name}: your newest function of that name has no @exercise("{name}") above it; it is graded all the same.')
+    return here
+
+
 def check(name: str, hint: int | None = None) -> None:
     """Prints how the learner's answer does, or one of the hints. Raises ValueError for an unknown name."""
     entry = find_exercise(name)
     if hint is not None:
         print(_hint(entry, hint))
         return
-    if name not in attempts:
+    if (answer := _newest(name)) is None:
         print(f'{name}: there is no answer yet. Run the cell with @exercise("{name}") first.')
         return
-    verdict = grade(entry, attempts[name])
+    verdict = grade(entry, answer)
     print(verdict.message)
     if verdict.status == "not attempted":
         print(_hint(entry, 1))

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -316,6 +317,20 @@ def test_a_decorated_answer_stays_the_learners(capsys):
 def test_the_newest_answer_counts(capsys):
     exercise("frames_in")(lambda samples: 0)
     exercise("frames_in")(solutions.frames_in)
+    check("frames_in")
+    assert capsys.readouterr().out == "frames_in: right in all 7 cases.\n"
+
+
+def test_an_answer_that_lost_its_mark_is_graded_and_not_the_older_one(capsys, monkeypatch):
+    notebook = {"frames_in": exercise("frames_in")(solutions.frames_in)}
+    monkeypatch.setattr(exercises, "_shell", lambda: SimpleNamespace(user_ns=notebook))
+    check("frames_in")
+    assert capsys.readouterr().out == "frames_in: right in all 7 cases.\n"
+    notebook["frames_in"] = lambda samples: 3
+    check("frames_in")
+    said = capsys.readouterr().out
+    assert 'has no @exercise("frames_in") above it' in said and "right in all" not in said
+    notebook["frames_in"] = 3  # no function: the marked one counts
     check("frames_in")
     assert capsys.readouterr().out == "frames_in: right in all 7 cases.\n"
 
