@@ -52,6 +52,8 @@ def lines(curves: dict[str, tuple[Tensor, Tensor]], x: str, y: str, log: bool | 
         ax.set_xscale("log")
     if log is True:
         ax.set_yscale("log")
+    elif not log and not any(torch.as_tensor(places).is_floating_point() for places, _ in curves.values()):
+        ax.xaxis.get_major_locator().set_params(integer=True)  # there is no step 2½
     ax.set_xlabel(x, fontsize=8, color=INK)
     ax.set_ylabel(y, fontsize=8, color=INK)
     ax.grid(color=GRID, linewidth=0.4)

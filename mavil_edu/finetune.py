@@ -22,10 +22,11 @@ from mavil_edu.evaluate import CHUNK
 from mavil_edu.mavil import Masks, MAViL
 from mavil_edu.metrics_file import MetricsFile
 from mavil_edu.mixing import augmentation_masks, blend, draw_mixing, inputs_of
+from mavil_edu.optimiser import learning_rate
 from mavil_edu.processes import Interrupt
 from mavil_edu.progress import ProgressBar
 from mavil_edu.recipe import FinetuneConfig
-from mavil_edu.train import TrainingError, learning_rate, make_fabric
+from mavil_edu.train import TrainingError, make_fabric
 from mavil_edu.transformer import Block
 
 Arm = Literal["fine-tuned", "frozen", "from scratch"]

@@ -241,3 +241,58 @@ def intra_modal(audio: Tensor, audio_again: Tensor, video: Tensor, video_again: 
 def false_negatives(causes: Tensor) -> Tensor:
     alike = rearrange(causes, "i -> i 1") == rearrange(causes, "j -> 1 j")
     return alike.sum(dim=1) - 1
+
+
+# 07: the whole of stage one
+
+
+def objective(raw: Tensor, inter: Tensor, intra: Tensor, alpha: float, beta: float) -> Tensor:
+    return raw + alpha * inter + beta * intra
+
+
+def nearest_label(train: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
+    return labels[cosine_similarities(asked, train).argmax(dim=1)]
+
+
+def ridge_probe(x: Tensor, y: Tensor, asked: Tensor, penalty: float) -> Tensor:
+    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
+    x = x - mean_x
+    w = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]), x.T @ (y - mean_y))
+    return (asked - mean_x) @ w + mean_y
+
+
+def r_squared(said: Tensor, truth: Tensor) -> Tensor:
+    return 1 - (truth - said).square().sum() / (truth - truth.mean()).square().sum()
+
+
+def rank_of_partner(similarity: Tensor) -> Tensor:
+    partner = rearrange(similarity.diagonal(), "i -> i 1")
+    return (similarity > partner).sum(dim=1) + 1
+
+
+# 08: self-training
+
+
+def normalise_tokens(tokens: Tensor) -> Tensor:
+    mean, variance = tokens.mean(dim=-1, keepdim=True), tokens.var(dim=-1, keepdim=True, correction=0)
+    return (tokens - mean) / (variance + 1e-5).sqrt()
+
+
+def mean_token_mse(training: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    mean_token = reduce(training, "clips n d -> n d", "mean")
+    error = reduce((mean_token - target).square(), "b n d -> b n", "mean")
+    return (error * mask).sum() / mask.sum()
+
+
+def needs_partner(own: Tensor, stranger: Tensor) -> Tensor:
+    return (own - stranger).square().mean() / (own - own.mean(dim=0)).square().mean()
+
+
+def variance_share(tokens: Tensor) -> Tensor:
+    return (tokens - tokens.mean(dim=0)).square().sum() / tokens.square().sum()
+
+
+def effective_rank(x: Tensor) -> Tensor:
+    values = torch.linalg.svdvals(x - x.mean(dim=0))
+    share = values / values.sum()
+    return torch.exp(-(share * share.clamp(min=1e-12).log()).sum())

@@ -1,7 +1,6 @@
 """An optimiser steps: the training loop of both stages on Lightning Fabric, on whatever device there is."""
 
 import ctypes
-import math
 import platform
 import sys
 import time
@@ -25,6 +24,7 @@ from mavil_edu.evaluate import HeldOut, MakeTargets, scored_patches
 from mavil_edu.logbook import Logbook, TrainingError
 from mavil_edu.masking import scheduled_ratio
 from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.optimiser import learning_rate, make_optimiser
 from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
@@ -50,14 +50,6 @@ class Progress:
         self.skipped |= {skip.path: skip.reason for skip in skipped}
 
 
-def learning_rate(step: int, train: TrainConfig) -> float:
-    """The rate at a step: linear warm-up from 0, then half a cosine down to 0 at the last step. A pure function of the step."""
-    warmup = train.warmup * train.steps
-    if step < warmup:
-        return train.peak_lr * (step + 1) / (warmup + 1)
-    return train.peak_lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(train.steps - warmup, 1)))
-
-
 def objective_at(step: int, config: Config) -> ObjectiveConfig:
     """The objective with the mask ratios of a training step; held-out clips keep the final ratios."""
     objective = config.objective
@@ -81,14 +73,6 @@ def first_view_at(step: int, config: Config, seed: int) -> ObjectiveConfig:
     if chance >= objective.whole_hidden:
         return objective
     return replace(objective, **{"audio_ratio" if which < 0.5 else "video_ratio": 1.0})
-
-
-def make_optimiser(model: nn.Module, train: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: biases, norms, class and mask tokens are left alone, as in MAE."""
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas, fused=True)
 
 
 def keep_freed_memory() -> None:

@@ -114,10 +114,14 @@ def one(name: str, config: Config, special: dict, seed: int, minutes: float | No
     training, held, fitted = worlds(config, runs, difficulty)
     shown = ShuffledPairs(training, seed) if special.get("shuffled") else training
     teacher = str(folder(special["teacher"], seed, runs)) if "teacher" in special else None
-    shutil.rmtree(run, ignore_errors=True)
+    begun = run.with_suffix(".asked.json")
+    goes_on = begun.exists() and _same(asked, json.loads(begun.read_text())["asked"]) and any(run.glob("checkpoints/*/state.json"))
+    if not goes_on:  # what was interrupted goes on from its last checkpoint; anything else starts afresh
+        shutil.rmtree(run, ignore_errors=True)
+        write_json(begun, {"asked": asked})
     data = Data(shown, held, held_out=True, skipped=[])
     origin = {"data": f"{CLIPS} generated clips"}
-    summary = pretrain(data, config, run, seed=seed, minutes=minutes, workers=0, resume=False, origin=origin, teacher=teacher)
+    summary = pretrain(data, config, run, seed=seed, minutes=minutes, workers=0, resume=goes_on, origin=origin, teacher=teacher)
     model = MAViL.from_pretrained(run)
     batches = [evaluation_batch(part)[0] for part in (fitted, held)]
     ours = tuple(features(model, batch) for batch in batches)

@@ -12,13 +12,17 @@ import nbformat
 import pytest
 import torch
 
-from mavil_edu import audio, exercises, fusion, losses, masking, patches, positions, probes, retrieval, solutions, train
-from mavil_edu.config import AudioConfig, TrainConfig, TransformerConfig, VideoConfig
+from mavil_edu import MAViL, audio, exercises, fusion, losses, masking, optimiser, patches, positions, probes, retrieval, solutions
+from mavil_edu.config import AudioConfig, TrainConfig, TransformerConfig, VideoConfig, tiny
 from mavil_edu.course import record
 from mavil_edu.course.grading import difference, grade
 from mavil_edu.course.registry import EXERCISES, LESSONS, QUIZZES
+from mavil_edu.data.batch import evaluation_batch, to_inputs
+from mavil_edu.data.world import World
 from mavil_edu.encoder import Tokens
+from mavil_edu.evaluate import position_means
 from mavil_edu.exercises import check, exercise, quiz
+from mavil_edu.teacher import Teacher, health
 
 ENTRIES = pytest.mark.parametrize("entry", EXERCISES.values(), ids=EXERCISES)
 WRONG = [pytest.param(e, s, w, id=f"{e.name}-{i}") for e in EXERCISES.values() for i, (s, w) in enumerate(e.wrong.items())]
@@ -178,7 +182,7 @@ def test_solutions_of_masks_and_losses_agree_with_the_library():
         assert torch.allclose(solutions.normalise_patch(x), losses.normalise_patches(x), atol=1e-3)
     settings = TrainConfig(steps=100, warmup=0.1)
     for step in (0, 9, 10, 50, 99):
-        assert math.isclose(solutions.learning_rate(step, 100, 10, settings.peak_lr), train.learning_rate(step, settings))
+        assert math.isclose(solutions.learning_rate(step, 100, 10, settings.peak_lr), optimiser.learning_rate(step, settings))
 
 
 def test_solutions_of_contrast_agree_with_the_library():
@@ -189,6 +193,36 @@ def test_solutions_of_contrast_agree_with_the_library():
     assert torch.allclose(solutions.intra_modal(*views, 0.7), losses.intra_modal(*views, 0.7))
     assert solutions.loss_of_knowing_nothing(6) == losses.log_b(6)
     assert math.isclose(solutions.spread(x), probes.embedding_std(x), rel_tol=1e-5)
+
+
+def test_solutions_of_probes_and_ranks_agree_with_the_library():
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+
+    g = torch.Generator().manual_seed(0)
+    x, asked, y, truth = (torch.randn(*shape, generator=g) for shape in ((40, 6), (20, 6), (40, 2), (20, 2)))
+    said = solutions.ridge_probe(x, y, asked, 3.0)
+    assert torch.allclose(said.double(), torch.from_numpy(Ridge(3.0).fit(x.double(), y.double()).predict(asked.double())), atol=1e-5)
+    assert math.isclose(solutions.r_squared(said[:, 0], truth[:, 0]), r2_score(truth[:, 0], said[:, 0]), rel_tol=1e-4, abs_tol=1e-5)
+    similarity = torch.randn(9, 9, generator=g)
+    assert solutions.rank_of_partner(similarity).float().median() == retrieval.median_rank(similarity)
+
+
+def test_solutions_of_self_training_agree_with_the_library():
+    config = tiny()
+    model, clips = MAViL.from_pretrained("tiny"), World(12, 5, config.model, config.train.augment, quiet=True)
+    batch = evaluation_batch(clips)[0]
+    frozen, inputs = Teacher(model, config.objective), to_inputs(batch, config.model)
+    targets, encoded = frozen(inputs.audio, inputs.video), model.encode(inputs.audio, inputs.video)
+    assert torch.allclose(solutions.normalise_tokens(encoded.fused_audio_tokens), targets.audio, atol=1e-4)
+    means = position_means(batch, config.model, torch.device("cpu"), frozen)
+    for name, found in health(frozen, batch, means, config.model).items():
+        tokens = getattr(targets, name)
+        assert math.isclose(solutions.variance_share(tokens), found.variance, rel_tol=1e-3)
+        assert math.isclose(solutions.effective_rank(tokens.mean(dim=1)), found.rank, rel_tol=1e-3)
+        mask = torch.rand(tokens.shape[:2], generator=torch.Generator().manual_seed(0)) < 0.8
+        trivial = losses.token_answers(tokens, mask, getattr(means, name))
+        assert any(math.isclose(solutions.mean_token_mse(tokens, tokens, mask), value, rel_tol=1e-4) for value in trivial.values())
 
 
 def test_the_solution_of_fusion_joins_as_the_library_does():

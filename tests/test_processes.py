@@ -21,8 +21,8 @@ from mavil_edu.config import Config, from_dict
 from mavil_edu.data.loader import training_steps
 from mavil_edu.launch import variables
 from mavil_edu.mavil import MAViL
+from mavil_edu.optimiser import make_optimiser
 from mavil_edu.processes import LeftAlone, ProcessError, check_shared, join, meeting
-from mavil_edu.train import make_optimiser
 
 TESTS = Path(__file__).parent
 SAMPLES = TESTS.parent / "data_samples"

@@ -24,12 +24,13 @@ from mavil_edu.finetune_run import finetune_on, with_steps
 from mavil_edu.lab.arms import LABELLED, ROWS, SPLITS, TRAINING, Arm, Budget, Split, config_of, digest
 from mavil_edu.losses import log_b
 from mavil_edu.mavil import MAViL
+from mavil_edu.optimiser import learning_rate
 from mavil_edu.probes import ProbeError, features, probe, raw_features
 from mavil_edu.recipe import FinetuneConfig
 from mavil_edu.retrieval import retrieval
 from mavil_edu.run import MEAN_CLIPS, machine
 from mavil_edu.teacher import Teacher, check_health, health, remembering, student_config
-from mavil_edu.train import learning_rate, make_fabric, set_up, update
+from mavil_edu.train import make_fabric, set_up, update
 from mavil_edu.transformer import initialise
 
 LOOKS = 6  # at held-out clips, of which the last is the end

@@ -8,7 +8,7 @@
 #
 # **Budget:** 4 minutes of computing on two CPU cores, 2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`encoder.py`](../mavil_edu/encoder.py), [`decoder.py`](../mavil_edu/decoder.py), [`losses.py`](../mavil_edu/losses.py),
-# [`train.py`](../mavil_edu/train.py).
+# [`optimiser.py`](../mavil_edu/optimiser.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; masked autoencoders: He et al. 2022 (MAE), Huang et
 # al. 2022 (Audio-MAE).
 #
@@ -180,7 +180,7 @@ check("complete")
 
 
 # %%
-from mavil_edu.train import make_optimiser
+from mavil_edu.optimiser import make_optimiser
 
 plan = replace(tiny().train, batch=32, steps=steps, base_lr=2.4e-2)
 

@@ -432,7 +432,7 @@ def hide_one(rows: int, sound: bool) -> Masks:
 
 # %%
 from mavil_edu.mavil import stage_one_losses
-from mavil_edu.train import learning_rate, make_optimiser
+from mavil_edu.optimiser import learning_rate, make_optimiser
 
 asked = copy.deepcopy(model).to(device)
 plan = replace(tiny_squares().train, steps=steps, base_lr=2.4e-2)

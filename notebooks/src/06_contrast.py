@@ -244,7 +244,7 @@ def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
 
 
 # %%
-from mavil_edu.train import learning_rate, make_optimiser
+from mavil_edu.optimiser import learning_rate, make_optimiser
 
 
 def train(loss_of, partner: Tensor, steps: int) -> tuple[MAViL, dict[int, dict[str, float]]]:
