@@ -363,9 +363,13 @@ def digits() -> Config:
 
 
 def small() -> Config:
-    """12.7 M parameters: `tiny`, wider and deeper, on pictures of 64 × 64; for a night of CPU or one GPU [O].
+    """12.7 M parameters: `tiny`, wider and deeper, on pictures of 64 × 64; an evening of CPU, or minutes of a GPU [O].
 
-    Trained for some 500 of its steps only, so that there are no numbers to expect yet: docs/small-scale.md.
+    `python scripts/small_scale.py --preset small --only full --seeds 0` (3,000 steps of 32, 82 minutes on one thread of a busy AVX2
+    machine; one seed) reached on 500 held-out clips: masked MSE 42 % below the best trivial answer for sound and 71 % for pictures; R@1
+    19.8 % from sound to picture and 18.6 % back (chance 0.2 %), R@5 71.8 and 73.0 % (chance 1 %). Against `tiny` after as many steps it
+    retrieves better and tells more of what only one sense has, and reconstructs no better: docs/small-scale.md. Longer runs (`--steps`)
+    are untried.
     """
     base = tiny()
     return replace(
@@ -377,7 +381,7 @@ def small() -> Config:
             decoder=TransformerConfig(width=128, depth=1, heads=4),
             projection=256,
         ),
-        train=replace(base.train, steps=20_000, base_lr=8e-3),
+        train=replace(base.train, base_lr=8e-3),
     )
 
 

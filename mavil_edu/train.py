@@ -1,7 +1,5 @@
 """An optimiser steps: the training loop of both stages on Lightning Fabric, on whatever device there is."""
 
-import ctypes
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from mavil_edu.evaluate import HeldOut, MakeTargets, scored_patches
 from mavil_edu.logbook import Logbook, TrainingError
 from mavil_edu.masking import scheduled_ratio
 from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.memory import keep_freed_memory
 from mavil_edu.optimiser import learning_rate, make_optimiser
 from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
 
@@ -73,18 +72,6 @@ def first_view_at(step: int, config: Config, seed: int) -> ObjectiveConfig:
     if chance >= objective.whole_hidden:
         return objective
     return replace(objective, **{"audio_ratio" if which < 0.5 else "video_ratio": 1.0})
-
-
-def keep_freed_memory() -> None:
-    """Lets glibc keep blocks of up to 32 MB when they are freed; elsewhere nothing is done.
-
-    By default it hands them back to the system, and the next step's same block costs page faults again: 9,000 to 15,000 a step of `tiny`
-    on a CPU, a tenth of its time, against 130 with this.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # the numbers of <malloc.h>
-        libc.mallopt(mmap_threshold, 2**25)
-        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def make_fabric(config: Config) -> Fabric:

@@ -20,6 +20,7 @@ from mavil_edu.data.difficulty import DifficultyName
 from mavil_edu.data.factors import Factors, impacts_within, labels, sample_factors
 from mavil_edu.data.world_picture import object_place, render_video
 from mavil_edu.data.world_sound import render_audio
+from mavil_edu.memory import give_back
 from mavil_edu.progress import tracked
 
 VERSION = 2  # goes up whenever the same seed gives other clips
@@ -69,7 +70,10 @@ class World:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             parts = pool.map(lambda start: _render(self.factors[start : start + CHUNK], self.model), starts)
             parts = list(parts if self.quiet else tracked(parts, f"generating clips, by {CHUNK}", len(starts)))
-        return torch.cat([waveforms for waveforms, _ in parts]), torch.cat([frames for _, frames in parts])
+        kept = torch.cat([waveforms for waveforms, _ in parts]), torch.cat([frames for _, frames in parts])
+        del parts
+        give_back()
+        return kept
 
     def _cached(self, seed: int, cache: Path) -> tuple[torch.Tensor, torch.Tensor]:
         video = self.model.video

@@ -7,7 +7,7 @@
 # **You will be able to** write joint attention and bottleneck fusion by hand, prove what can pass through them and what cannot, count what
 # they cost, measure whether a model uses one sense for the other, and read an attention map without being fooled by it.
 #
-# **Budget:** 4 minutes of computing on two CPU cores, 3 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
+# **Budget:** 4 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`fusion.py`](../mavil_edu/fusion.py), [`transformer.py`](../mavil_edu/transformer.py), [`mavil.py`](../mavil_edu/mavil.py),
 # [`data/factors.py`](../mavil_edu/data/factors.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; bottlenecks: Nagrani et al. 2021 (MBT).
@@ -45,6 +45,7 @@ config, no_change = model.config, AugmentConfig(roll=False, magnitude=False, cro
 held_out = World(128, 2, config, no_change, quiet=True)
 batch = collate([held_out.sample(clip, None) for clip in range(128)])
 inputs = to_inputs(batch, config)
+some = type(inputs)(*(values[:16] for values in inputs))  # sixteen are enough to take a fusion apart
 
 # %%
 one = 4
@@ -60,8 +61,8 @@ from mavil_edu.encoder import Tokens
 from mavil_edu.patches import patchify
 
 with torch.no_grad():
-    a = model.audio_encoder(patchify(inputs.audio, config.audio))
-    v = model.video_encoder(patchify(inputs.video, config.video))
+    a = model.audio_encoder(patchify(some.audio, config.audio))
+    v = model.video_encoder(patchify(some.video, config.video))
 print("sound  ", tuple(a.class_token.shape), tuple(a.patch_tokens.shape), "b n d")
 print("picture", tuple(v.class_token.shape), tuple(v.patch_tokens.shape), "b n d")
 
@@ -129,7 +130,7 @@ with torch.no_grad():
     q, k, _ = rearrange(block.attn.qkv(block.norm1(x)), "b n (qkv heads e) -> qkv b heads n e", qkv=3, heads=3)
     by_hand = torch.einsum("bhie,bhje->bhij", q, k).div(q.shape[-1] ** 0.5).softmax(dim=-1)
     maps = {}
-    model.encode(inputs.audio, inputs.video, maps=maps)
+    model.encode(some.audio, some.video, maps=maps)
 assert torch.allclose(by_hand, maps["fusion.0"], atol=1e-5)
 print(tuple(by_hand.shape), "b heads i j; each row sums to", round(float(by_hand.sum(-1).mean()), 3))
 
@@ -258,27 +259,15 @@ quiz("two_layers")
 # that save of the *whole* fusion, at the paper's size, 513 + 785 tokens?
 
 # %%
-from torch.utils.flop_counter import FlopCounterMode
+from mavil_edu.transformer import multiply_adds  # of all its products; a test compares it with PyTorch's own counter
 
-
-def counted(fusion, n: int, k: int) -> float:
-    """Millions of multiply-adds of one clip, counted while it runs."""
-    d = fusion.config.width
-    tokens = [Tokens(torch.zeros(1, 1, d), torch.zeros(1, size - 1, d)) for size in (n, k)]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        fusion(*tokens, maps={})
-    assert counter.get_total_flops() == 2 * fusion.multiply_adds(n, k)  # it counts multiplications and additions apart
-    return counter.get_total_flops() / 2e6
-
-
-# %%
 for title, sizes, n, k in (
     ("tiny-squares, complete", config, 65, 65),
     ("paper, complete", paper().model, 513, 785),
     ("paper, 80 % hidden", paper().model, 103, 158),
 ):
-    joint = counted(make_fusion(replace(sizes, fusion_kind="joint")), n, k)
-    bottleneck = counted(make_fusion(replace(sizes, fusion_kind="bottleneck", bottlenecks=4)), n, k)
+    joint = multiply_adds(sizes.fusion, n + k) / 1e6
+    bottleneck = (multiply_adds(sizes.fusion, n + 4) + multiply_adds(sizes.fusion, k + 4)) / 1e6
     pairs, fewer = (n + k) ** 2, (n + 4) ** 2 + (k + 4) ** 2
     print(f"{title}: comparisons {pairs:,} → {fewer:,} ({100 * (1 - fewer / pairs):.0f} % fewer);", end=" ")
     print(f"all in all {joint:,.0f} → {bottleneck:,.0f} million multiply-adds ({100 * (bottleneck / joint - 1):+.0f} %)")
@@ -308,10 +297,27 @@ from mavil_edu.losses import masked_mse, trivial_answers
 from mavil_edu.mavil import Masks, patch_targets
 
 device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 160, 640)  # ← the budget of this lesson
-world = World(clips, 1, config, no_change, quiet=True)
-practised = to_inputs(collate([world.sample(clip, None) for clip in range(clips)]), config)
-to_learn, targets = (patch_targets(given.audio, given.video, config) for given in (practised, inputs))
-means = {"audio": to_learn.audio.mean(dim=0), "video": to_learn.video.mean(dim=0)}  # the mean patch of each place
+
+
+def generated(clips: int, seed: int) -> tuple[Tensor, Tensor]:
+    """What clips sound and look like, as the model takes them; in 16 bits and little by little, for memory's sake."""
+    world, halves = World(clips, seed, config, no_change, quiet=True), []
+    for few in torch.arange(clips).split(16):
+        given = to_inputs(collate([world.sample(clip, None) for clip in few.tolist()]), config)
+        halves.append((given.audio.half(), given.video.half()))
+    heard, seen = (torch.cat(side) for side in zip(*halves, strict=True))
+    return heard, seen
+
+
+# %%
+def to_learn(few: Tensor):
+    return patch_targets(heard[few].float(), seen[few].float(), config)
+
+
+(heard, seen), targets = generated(clips, 1), patch_targets(inputs.audio, inputs.video, config)
+means = {"audio": 0, "video": 0}  # the mean patch of each place
+for few in torch.arange(clips).split(32):
+    means = {side: mean + getattr(to_learn(few), side).sum(dim=0) / clips for side, mean in means.items()}
 rows, objective = len(inputs.audio), tiny_squares().objective
 own, stranger = torch.arange(rows), torch.arange(rows).roll(1)
 
@@ -319,13 +325,18 @@ own, stranger = torch.arange(rows), torch.arange(rows).roll(1)
 # %%
 def error(model: MAViL, side: str, masks: Masks, partner: Tensor) -> float:
     """The mean squared error over one side's hidden patches, with the other side of clip `partner[i]` in place of clip i's."""
-    audio = inputs.audio if side == "audio" else inputs.audio[partner]
-    video = inputs.video if side == "video" else inputs.video[partner]
-    with torch.inference_mode():
-        output = model.cpu().eval()(audio, video, masks)
-    return float(masked_mse(getattr(output, side).patches, getattr(targets, side), getattr(masks, side)))
+    errors, model = [], model.cpu().eval()
+    for few in torch.arange(rows).split(32):
+        audio = inputs.audio[few if side == "audio" else partner[few]]
+        video = inputs.video[few if side == "video" else partner[few]]
+        hidden = Masks(masks.audio[few], masks.video[few])
+        with torch.inference_mode():
+            said = getattr(model(audio, video, hidden), side).patches
+        errors.append(masked_mse(said, getattr(targets, side)[few], getattr(hidden, side)))
+    return float(sum(errors) / len(errors))
 
 
+# %%
 def best_trivial(side: str, masks: Masks) -> float:
     """The best of the answers without learning: mean patch, nearest visible patch, or the mean corrected by visible neighbours."""
     target, hidden = getattr(targets, side), getattr(masks, side)
@@ -404,16 +415,23 @@ other = sample_factors(len(many), 9)
 for_sound, for_picture = (
     replace(held_out.factors[many], **{name: getattr(other, name) for name in unknown}) for unknown in (HEARD_ONLY, SEEN_ONLY)
 )
-sounds = audio.spectrogram(render_audio(for_sound, 2.56), config.audio)
-pictures = normalise(render_video(for_picture, times, 32, 32), config.video)
+
+
+def redrawn(side: str, clip: int) -> Tensor:
+    """A clip sixteen times, the same in all that both senses tell: patches, (16, n, values)."""
+    part = slice(16 * clip, 16 * clip + 16)
+    if side == "audio":
+        return patchify(audio.spectrogram(render_audio(for_sound[part], 2.56), config.audio), config.audio)
+    return patchify(normalise(render_video(for_picture[part], times, 32, 32), config.video), config.video)
+
 
 # %%
-for title, redrawn, side in (("sound from sight", sounds, "audio"), ("picture from sound", pictures, "video")):
-    patches = normalise_patches(patchify(redrawn, getattr(config, side)))
-    answer = reduce(patches, "(clips redrawn) n values -> clips n values", "mean", redrawn=16)
-    spread = reduce(patches, "(clips redrawn) n values -> clips n values", torch.var, redrawn=16)
-    target = getattr(targets, side)[:shown]
-    knowing = float(((answer - target).square() - spread / 16).mean())  # sixteen are few: their mean strays by spread / 16
+for title, side in (("sound from sight", "audio"), ("picture from sound", "video")):
+    target, knowing = getattr(targets, side)[:shown], 0.0
+    for clip in range(shown):
+        patches = normalise_patches(redrawn(side, clip))
+        strays = patches.var(dim=0).mean() / 16  # sixteen are few: so far their mean strays
+        knowing += float((patches.mean(dim=0) - target[clip]).square().mean() - strays) / shown
     mean = float((means[side] - target).square().mean())
     mean_patch[title]["all shared causes known"] = mean_patch[title]["mean patch"] * knowing / mean
     print(f"{title}: who knows all shared causes errs {100 * (1 - knowing / mean):.0f} % less than the mean patch")
@@ -444,7 +462,7 @@ def step_on(step: int) -> None:
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, plan)
     chosen, masks = torch.randint(clips, (32,), generator=generator), hide_one(32, sound=step % 2 == 0)
-    audio, video = practised.audio[chosen].to(device), practised.video[chosen].to(device)
+    audio, video = heard[chosen].float().to(device), seen[chosen].float().to(device)
     masks = Masks(*(mask.to(device) for mask in masks))
     output = asked.train()(audio, video, masks)
     stage_one_losses(output, audio, video, *masks, config, objective).total.backward()
@@ -490,13 +508,22 @@ replace(diagrams.lines(curves, "step", "error / the mean patch's"), sentence=sen
 # %%
 from mavil_edu.reconstruct import reconstruct
 
-with_strange_picture = inputs._replace(video=inputs.video[stranger])
-from_own, from_strange = (reconstruct(asked.cpu().eval(), given, no_sound)[one] for given in (inputs, with_strange_picture))
+
+def imagined(given, masks: Masks):
+    """What the model makes of clip `one`."""
+    given, masks = (type(all_clips)(*(values[one : one + 1] for values in all_clips)) for all_clips in (given, masks))
+    return reconstruct(asked.cpu().eval(), given, masks)[0]
+
+
+mean_sound = torch.stack([few.float().mean(dim=0) for few in heard.split(32)]).mean(dim=0, keepdim=True)
+from_own, from_strange = (imagined(given, no_sound) for given in (inputs, inputs._replace(video=inputs.video[stranger])))
+
+# %%
 spectrograms = {
     "the sound that was hidden": from_own.spectrogram.original,
     "imagined from its own picture": from_own.spectrogram.reconstruction,
     "imagined from a stranger's picture": from_strange.spectrogram.reconstruction,
-    "the mean of all sounds": audio.to_log_mel(practised.audio.mean(dim=0, keepdim=True), config.audio)[0],
+    "the mean of all sounds": audio.to_log_mel(mean_sound, config.audio)[0],
 }
 
 # %%
@@ -526,8 +553,7 @@ player(0.3 * waves[3] / waves[3].abs().max(), "The mean of all sounds")
 # of a picture can be heard?
 
 # %%
-with_strange_sound = inputs._replace(audio=inputs.audio[stranger])
-seen_own, seen_strange = (reconstruct(asked, given, no_picture)[one] for given in (inputs, with_strange_sound))
+seen_own, seen_strange = (imagined(given, no_picture) for given in (inputs, inputs._replace(audio=inputs.audio[stranger])))
 seen_other = batch.frames[stranger[one]]
 strips = {
     "the picture that was hidden": seen_own.frames.original,
@@ -559,15 +585,16 @@ print("patch tokens:", left.patch_tokens.shape[1], "   class tokens:", left.clas
 
 # %%
 @torch.no_grad()
-def projection(given) -> Tensor:
-    return torch.cat([model.encode(video=part).video_projection for part in given.video.split(64)])
+def projection(pictures: Tensor) -> Tensor:
+    return torch.cat([model.encode(video=part.float()).video_projection for part in pictures.split(32)])
 
 
-x, y = projection(practised), to_learn.audio.flatten(1)
+x = projection(seen)
 middle, scale = x.mean(dim=0), x.std(dim=0)
 z = (x - middle) / scale
-weights = torch.linalg.solve(z.T @ z + 300 * torch.eye(z.shape[1]), z.T @ (y - y.mean(dim=0)))
-answer = (projection(inputs) - middle) / scale @ weights + y.mean(dim=0)
+products = sum(z[few].T @ to_learn(few).audio.flatten(1) for few in torch.arange(clips).split(32))
+weights = torch.linalg.solve(z.T @ z + 300 * torch.eye(z.shape[1]), products)
+answer = (projection(inputs.video) - middle) / scale @ weights + means["audio"].flatten()
 
 # %%
 bar, line = mean_patch["sound from sight"]["mean patch"], float((answer - targets.audio.flatten(1)).square().mean())
@@ -610,10 +637,13 @@ check("attention_to_sound")
 # %%
 def last_map(model: MAViL) -> Tensor:
     """The last fusion block's attention on complete clips: (b, heads, 130, 130)."""
-    maps = {}
-    with torch.no_grad():
-        model.cpu().eval().encode(inputs.audio, inputs.video, maps=maps)
-    return maps["fusion.1"]
+    found, model = [], model.cpu().eval()
+    for few in torch.arange(rows).split(32):
+        maps = {}
+        with torch.no_grad():
+            model.encode(inputs.audio[few], inputs.video[few], maps=maps)
+        found.append(maps["fusion.1"])
+    return torch.cat(found)
 
 
 listened, listens = (float(attention_to_sound(last_map(m), 65).mean()) for m in (model, asked))
