@@ -7,7 +7,7 @@
 # **You will be able to** compute the log-mel spectrogram of a sound by hand, say why its windows are 25 ms long, cut it into the
 # tokens that MAViL reads, and turn it back into sound.
 #
-# **Budget:** 1 minute of computing on two CPU cores, 1.5 GB of memory, no network, no GPU. Reading and exercises: 60 minutes.
+# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 60 minutes.
 # **Opens:** [`audio.py`](../mavil_edu/audio.py), [`patches.py`](../mavil_edu/patches.py), [`widgets.py`](../mavil_edu/widgets.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its implementation details.
 #

@@ -7,7 +7,7 @@
 # **You will be able to** choose frames by time, cut them into tubelets, give each its position in three dimensions, show that a linear
 # layer on patches is a convolution, and say what one token more costs.
 #
-# **Budget:** 1 minute of computing on two CPU cores, 1.5 GB of memory, no network, no GPU. Reading and exercises: 60 minutes.
+# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 60 minutes.
 # **Opens:** [`video.py`](../mavil_edu/video.py), [`patches.py`](../mavil_edu/patches.py), [`positions.py`](../mavil_edu/positions.py),
 # [`transformer.py`](../mavil_edu/transformer.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its implementation details.

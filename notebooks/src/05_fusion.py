@@ -7,7 +7,7 @@
 # **You will be able to** write joint attention and bottleneck fusion by hand, prove what can pass through them and what cannot, count what
 # they cost, measure whether a model uses one sense for the other, and read an attention map without being fooled by it.
 #
-# **Budget:** 4 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
+# **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`fusion.py`](../mavil_edu/fusion.py), [`transformer.py`](../mavil_edu/transformer.py), [`mavil.py`](../mavil_edu/mavil.py),
 # [`data/factors.py`](../mavil_edu/data/factors.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; bottlenecks: Nagrani et al. 2021 (MBT).
@@ -43,14 +43,14 @@ from mavil_edu.exercises import check, exercise, quiz
 model = MAViL.from_pretrained("tiny-squares")  # comes with the package
 config, no_change = model.config, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 held_out = World(128, 2, config, no_change, quiet=True)
-batch = collate([held_out.sample(clip, None) for clip in range(128)])
-inputs = to_inputs(batch, config)
-some = type(inputs)(*(values[:16] for values in inputs))  # sixteen are enough to take a fusion apart
+parts = [to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(4, 32).tolist()]
+inputs, some = type(parts[0])(*map(torch.cat, zip(*parts, strict=True))), parts[0]  # some are enough to take a fusion apart
 
 # %%
 one = 4
+example = held_out.sample(one, None)
 smooth = render_video(held_out.factors[one : one + 1], torch.arange(32) * 0.08, 80, 80)[0]
-loud = 0.3 * batch.waveform[one] / batch.waveform[one].abs().max()
+loud = 0.3 * example.waveform / example.waveform.abs().max()
 video_player(smooth, 12.5, loud, f"Clip {one}, made louder")
 
 # %% [markdown]
@@ -296,17 +296,17 @@ quiz("why_bottlenecks")
 from mavil_edu.losses import masked_mse, trivial_answers
 from mavil_edu.mavil import Masks, patch_targets
 
-device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 160, 640)  # ← the budget of this lesson
+device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 160, 512)  # ← the budget of this lesson
 
 
 def generated(clips: int, seed: int) -> tuple[Tensor, Tensor]:
     """What clips sound and look like, as the model takes them; in 16 bits and little by little, for memory's sake."""
-    world, halves = World(clips, seed, config, no_change, quiet=True), []
-    for few in torch.arange(clips).split(16):
-        given = to_inputs(collate([world.sample(clip, None) for clip in few.tolist()]), config)
-        halves.append((given.audio.half(), given.video.half()))
-    heard, seen = (torch.cat(side) for side in zip(*halves, strict=True))
-    return heard, seen
+    sides = [torch.empty(clips, *side.shape[1:], dtype=torch.float16) for side in (inputs.audio, inputs.video)]
+    for few in torch.arange(clips).split(32):
+        world = World(len(few), 1000 * seed + int(few[0]), config, no_change, quiet=True)
+        given = to_inputs(collate([world.sample(clip, None) for clip in range(len(few))]), config)
+        sides[0][few], sides[1][few] = given.audio.half(), given.video.half()
+    return tuple(sides)
 
 
 # %%
@@ -533,7 +533,7 @@ sentence = f"Four spectrograms. Hardly louder or softer over time: {'; '.join(st
 replace(figures.spectrogram_panels(spectrograms, 2.56), sentence=sentence)
 
 # %%
-waves = audio.to_waveform(torch.stack(list(spectrograms.values())), samples=40_960, heard=batch.heard[:4])
+waves = audio.to_waveform(torch.stack(list(spectrograms.values())), samples=40_960, heard=example.heard.expand(4, 2))
 player(loud, "The sound that was hidden, made louder")
 
 # %% tags=["nbval-ignore-output"]
@@ -554,7 +554,7 @@ player(0.3 * waves[3] / waves[3].abs().max(), "The mean of all sounds")
 
 # %%
 seen_own, seen_strange = (imagined(given, no_picture) for given in (inputs, inputs._replace(audio=inputs.audio[stranger])))
-seen_other = batch.frames[stranger[one]]
+seen_other = held_out.sample(int(stranger[one]), None).frames
 strips = {
     "the picture that was hidden": seen_own.frames.original,
     "imagined from its own sound": seen_own.frames.reconstruction,
@@ -636,9 +636,9 @@ check("attention_to_sound")
 
 # %%
 def last_map(model: MAViL) -> Tensor:
-    """The last fusion block's attention on complete clips: (b, heads, 130, 130)."""
+    """The last fusion block's attention on 64 complete clips: (64, heads, 130, 130)."""
     found, model = [], model.cpu().eval()
-    for few in torch.arange(rows).split(32):
+    for few in torch.arange(64).split(32):
         maps = {}
         with torch.no_grad():
             model.encode(inputs.audio[few], inputs.video[few], maps=maps)
@@ -654,9 +654,9 @@ print("after section 6 it is more by a twentieth or more:", "yes" if listens > 1
 # Where is the object? In the generated world one can ask: paint it in another material; the pixels that change are the object's.
 
 # %%
-factors = held_out.factors
+factors = held_out.factors[:64]
 repainted = replace(factors, material=(factors.material + 1) % 6)
-as_it_is, other = (render_video(f, times, 32, 32).int() for f in (factors, repainted))
+as_it_is, other = (render_video(f, times, 32, 32).short() for f in (factors, repainted))
 changed = ((as_it_is - other).abs().amax(dim=-1) > 8).float()
 covered = reduce(changed, "b (t pt) (h ph) (w pw) -> b (t h w)", "mean", pt=2, ph=8, pw=8)
 print(f"the object covers {100 * covered.mean():.0f} % of the picture")
@@ -681,10 +681,10 @@ answers = {"this clip's map": shipped, "control: mean over clips": always, "cont
 # %%
 loudest = int(inputs.audio[one, 0, :254].mean(dim=1).argmax()) // 8 * 2  # the token at the loudest moment
 grids = {title: rearrange(shares[one, loudest], "(t h w) -> t h w", t=4, h=4) for title, shares in answers.items()}
-fusion_pictures.places_looked_at(batch.frames[one], grids)
+fusion_pictures.places_looked_at(example.frames, grids)
 
 # %% [markdown]
-# One picture proves nothing. Over all clips and all sound tokens: how much attention falls on the object, in multiples of what an even
+# One picture proves nothing. Over 64 clips and all sound tokens: how much attention falls on the object, in multiples of what an even
 # spread would give it? And does a sound token look at its *own moment*, one of four?
 
 # %%

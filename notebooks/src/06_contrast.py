@@ -7,7 +7,7 @@
 # **You will be able to** write InfoNCE by hand, say what its number means beside log B, choose a temperature knowingly, train two encoders
 # until sounds find their pictures, make them collapse on purpose and see it, and say what negatives, masks and large batches do.
 #
-# **Budget:** 2 minutes of computing on two CPU cores, 1.5 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
+# **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`losses.py`](../mavil_edu/losses.py), [`retrieval.py`](../mavil_edu/retrieval.py),
 # [`contrast_explorer.py`](../mavil_edu/contrast_explorer.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; InfoNCE: van den Oord et al. 2018.
@@ -39,9 +39,11 @@ from mavil_edu.patches import patchify
 # %%
 config, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 held_out = World(128, 2, config, no_change, quiet=True)
-batch = collate([held_out.sample(clip, None) for clip in range(128)])
-inputs = to_inputs(batch, config)
-held = {"audio": patchify(inputs.audio, config.audio), "video": patchify(inputs.video, config.video)}  # (b, n, values)
+parts = [to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(4, 32).tolist()]
+held = {  # (b, n, values)
+    "audio": patchify(torch.cat([part.audio for part in parts]), config.audio),
+    "video": patchify(torch.cat([part.video for part in parts]), config.video),
+}
 
 
 def project(model: MAViL, side: str, patches: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -60,7 +62,8 @@ print("sounds", tuple(a.shape), "  pictures", tuple(v.shape))
 # Listen to one. What is it made of, is it large or small, does it bounce or is it struck, and when?
 
 # %%
-loud = 0.5 * batch.waveform[9] / batch.waveform[9].abs().max()
+sound = held_out.sample(9, None).waveform
+loud = 0.5 * sound / sound.abs().max()
 player(loud, "The sound of clip 9, made louder")
 
 # %% [markdown]
@@ -172,8 +175,8 @@ print("the shipped model, less than half of it:", "yes" if both < floor / 2 else
 # sound likes best. **Guess first:** which of these change with the temperature: who is liked best, how sure the model is, the loss?
 
 # %%
-some = slice(0, 32)
-contrast_explorer(a[some], v[some], batch.waveform[some], batch.frames[some, 4], clip=9)
+some = collate([held_out.sample(clip, None) for clip in range(32)])
+contrast_explorer(a[:32], v[:32], some.waveform, some.frames[:, 4], clip=9)
 
 # %% [markdown]
 # Who is first never changes: dividing by a positive number keeps the order. How *sure* the model is changes, and with it, whom the
@@ -418,7 +421,8 @@ print("½ [L_c(a, a′) + L_c(v, v′)], as the library has it")
 
 # %%
 sizes = torch.tensor([4, 8, 16, 32, 64, 128])
-a, v = (project(shipped, side, held[side]).detach() for side in ("audio", "video"))
+with torch.inference_mode():
+    a, v = (project(shipped, side, held[side]) for side in ("audio", "video"))
 groups = [[(a[i : i + b], v[i : i + b]) for i in range(0, 128, b)] for b in sizes.tolist()]
 loss = torch.tensor([sum(float(losses.info_nce(x, y, 0.1)) for x, y in some) / len(some) for some in groups])
 first = torch.tensor([sum(retrieval.recall_at(retrieval.similarities(x, y), 1) for x, y in some) / len(some) for some in groups])

@@ -9,7 +9,7 @@
 # student on them beside its trivial answer, see a collapsed teacher give a perfect loss and refuse it, and say when two losses can be
 # compared.
 #
-# **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
+# **Budget:** 3 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
 # **Opens:** [`teacher.py`](../mavil_edu/teacher.py), [`targets_explorer.py`](../mavil_edu/targets_explorer.py),
 # [`mavil.py`](../mavil_edu/mavil.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; targets that know their context: Baevski et al. 2022
