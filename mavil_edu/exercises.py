@@ -21,6 +21,7 @@ from mavil_edu.course import record
 from mavil_edu.course.entry import Exercise
 from mavil_edu.course.grading import grade, is_stub
 from mavil_edu.course.registry import find_exercise, find_quiz
+from mavil_edu.memory import give_back
 
 attempts: dict[str, Callable] = {}  # the learner's newest function for each exercise
 _told: set[str] = set()  # why progress is not kept, said once
@@ -29,6 +30,10 @@ _told: set[str] = set()  # why progress is not kept, said once
 def _shell() -> object:
     """The notebook's IPython; None outside notebooks."""
     return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
+if _shell():  # a notebook lives for an hour, and what each of its cells freed would stay counted as its own
+    _shell().events.register("post_run_cell", lambda _: give_back())
 
 
 def _cell() -> object:

@@ -52,3 +52,19 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("musl and macOS have no such calls"))
     memory.give_back()
     memory.keep_freed_memory()
+
+
+def test_a_notebook_gives_back_after_each_cell():
+    cells = textwrap.dedent("""
+        from IPython.core.interactiveshell import InteractiveShell
+
+        from mavil_edu import memory
+
+        shell, given = InteractiveShell.instance(), []
+        memory.give_back = lambda: given.append(True)
+        for cell in ("import mavil_edu.exercises", "1", "raise ValueError"):
+            shell.run_cell(cell)
+        print(len(given))
+    """)
+    found = subprocess.run([sys.executable, "-c", cells], capture_output=True, text=True, timeout=60)
+    assert found.stdout.splitlines()[-1] == "3", found.stdout + found.stderr

@@ -43,8 +43,9 @@ from mavil_edu.exercises import check, exercise, quiz
 model = MAViL.from_pretrained("tiny-squares")  # comes with the package
 config, no_change = model.config, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 held_out = World(128, 2, config, no_change, quiet=True)
-parts = [to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(4, 32).tolist()]
-inputs, some = type(parts[0])(*map(torch.cat, zip(*parts, strict=True))), parts[0]  # some are enough to take a fusion apart
+parts = (to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(8, 16).tolist())
+some = next(parts)  # sixteen clips are enough to take a fusion apart
+inputs = type(some)(*map(torch.cat, zip(some, *parts, strict=True)))
 
 # %%
 one = 4
@@ -417,6 +418,7 @@ for_sound, for_picture = (
 )
 
 
+# %%
 def redrawn(side: str, clip: int) -> Tensor:
     """A clip sixteen times, the same in all that both senses tell: patches, (16, n, values)."""
     part = slice(16 * clip, 16 * clip + 16)
@@ -592,8 +594,8 @@ def projection(pictures: Tensor) -> Tensor:
 x = projection(seen)
 middle, scale = x.mean(dim=0), x.std(dim=0)
 z = (x - middle) / scale
-products = sum(z[few].T @ to_learn(few).audio.flatten(1) for few in torch.arange(clips).split(32))
-weights = torch.linalg.solve(z.T @ z + 300 * torch.eye(z.shape[1]), products)
+weights = sum(z[few].T @ to_learn(few).audio.flatten(1) for few in torch.arange(clips).split(32))
+weights = torch.linalg.solve(z.T @ z + 300 * torch.eye(z.shape[1]), weights)
 answer = (projection(inputs.video) - middle) / scale @ weights + means["audio"].flatten()
 
 # %%

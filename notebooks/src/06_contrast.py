@@ -39,11 +39,9 @@ from mavil_edu.patches import patchify
 # %%
 config, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 held_out = World(128, 2, config, no_change, quiet=True)
-parts = [to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(4, 32).tolist()]
-held = {  # (b, n, values)
-    "audio": patchify(torch.cat([part.audio for part in parts]), config.audio),
-    "video": patchify(torch.cat([part.video for part in parts]), config.video),
-}
+parts = (to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(4, 32).tolist())
+heard, seen = (torch.cat(side) for side in zip(*((part.audio, part.video) for part in parts), strict=True))
+held = {"audio": patchify(heard, config.audio), "video": patchify(seen, config.video)}  # (b, n, values)
 
 
 def project(model: MAViL, side: str, patches: Tensor, mask: Tensor | None = None) -> Tensor:
