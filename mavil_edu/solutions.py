@@ -296,3 +296,24 @@ def effective_rank(x: Tensor) -> Tensor:
     values = torch.linalg.svdvals(x - x.mean(dim=0))
     share = values / values.sum()
     return torch.exp(-(share * share.clamp(min=1e-12).log()).sum())
+
+
+# 99: your own clips
+
+
+def mixed_down(channels: Tensor) -> Tensor:
+    return reduce(channels, "channels samples -> samples", "mean")
+
+
+def window_start(length: float, window: float, position: float) -> float:
+    return position * max(length - window, 0)
+
+
+def shown_at(times: Tensor, wanted: Tensor) -> Tensor:
+    begun = rearrange(times, "t -> 1 t") <= rearrange(wanted, "n -> n 1")
+    return (begun.sum(dim=1) - 1).clamp(min=0)
+
+
+def held_out(recordings: Tensor, every: int) -> Tensor:
+    places = {recording: place for place, recording in enumerate(dict.fromkeys(recordings.tolist()))}
+    return torch.tensor([places[recording] % every == 0 for recording in recordings.tolist()])

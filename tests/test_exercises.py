@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import made_clips
 import nbformat
+import numpy as np
 import pytest
 import torch
 
-from mavil_edu import MAViL, audio, exercises, fusion, losses, masking, optimiser, patches, positions, probes, retrieval, solutions
+from mavil_edu import MAViL, audio, exercises, fusion, losses, masking, media, optimiser, patches, positions, probes, retrieval, solutions
 from mavil_edu.config import AudioConfig, TrainConfig, TransformerConfig, VideoConfig, tiny
 from mavil_edu.course import record
 from mavil_edu.course.grading import difference, grade
@@ -223,6 +225,23 @@ def test_solutions_of_self_training_agree_with_the_library():
         mask = torch.rand(tokens.shape[:2], generator=torch.Generator().manual_seed(0)) < 0.8
         trivial = losses.token_answers(tokens, mask, getattr(means, name))
         assert any(math.isclose(solutions.mean_token_mse(tokens, tokens, mask), value, rel_tol=1e-4) for value in trivial.values())
+
+
+def test_solutions_about_files_agree_with_what_is_read(tmp_path):
+    times = [0.0, 0.04, 0.5, 0.52, 0.56, 1.2, 1.21, 1.9, 2.5, 2.54, 3.0, 3.6]
+    path = made_clips.make_clip(tmp_path / "uneven.mkv", made_clips.pictures(len(times)), times=times, sound=made_clips.tone(3.64))
+    for position in (0.0, 0.37, 1.0):
+        clip = media.read_clip(path, 2.0, 2.0, 16, position)
+        assert math.isclose(solutions.window_start(clip.seconds, 2.0, position), clip.video_start, abs_tol=1e-6)
+        wanted = clip.video_start + (torch.arange(16) + 0.5) * 2 / 16
+        shades = clip.frames.float().mean(dim=(1, 2, 3))  # each picture has a grey of its own
+        assert [round((float(shade) - 10) / 12) for shade in shades] == solutions.shown_at(torch.tensor(times), wanted).tolist()
+
+
+def test_two_channels_are_read_as_their_mean(tmp_path):
+    channels = np.stack([made_clips.tone(1), np.roll(made_clips.tone(1), 90)])
+    path = made_clips.make_clip(tmp_path / "two.mka", sound=channels, layout="stereo", acodec="pcm_f32le")
+    assert torch.allclose(media.read_clip(path, 1.0, 1.0, 1).waveform, solutions.mixed_down(torch.from_numpy(channels)), atol=1e-4)
 
 
 def test_the_solution_of_fusion_joins_as_the_library_does():
