@@ -85,6 +85,7 @@ def test_every_exercise_with_an_equation_has_its_place_on_the_map():
         "cross_modal_mask",
         "attention_to_sound",
         "false_negatives",
+        "held_out",
     }  # counting and drawing
     assert named | without == set(EXERCISES) and not named & without
 
