@@ -44,12 +44,16 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def _config_for(arguments: Sequence[str]) -> Config:
-    """The preset that the arguments name, else the config of the teacher that they name: its numbers are the others' defaults."""
-    preset, teacher = _value_of("--preset", arguments), _value_of("--teacher", arguments)
+    """The preset that the arguments name, else the config of the model that they start from or are taught by: the others' defaults."""
+    preset, teacher, start = (_value_of(option, arguments) for option in ("--preset", "--teacher", "--start"))
     if preset is None and teacher and arguments[0] == "pretrain":
         from mavil_edu.teacher import teachers_config
 
         return teachers_config(teacher)
+    if preset is None and start and arguments[0] == "pretrain":
+        from mavil_edu.start import starting_config
+
+        return starting_config(start)
     return PRESETS.get(preset, training.tiny)()
 
 

@@ -26,6 +26,7 @@ from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
 from mavil_edu.mavil import Masks, MAViL, terms_left_out
 from mavil_edu.processes import check_shared, from_first, join, machine, only_first
+from mavil_edu.start import start_from
 from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, remembering, student_config
 from mavil_edu.train import make_fabric, steps_for, train
 
@@ -115,12 +116,14 @@ def pretrain(
     origin: dict[str, Any],
     teacher: str | None = None,
     allow_collapsed: bool = False,
+    start: str | None = None,
 ) -> dict | None:
     """Trains stage 1, or with a teacher stage 2, and writes a run's folder; returns its summary, in process 0 where there are several.
 
     data: the clips. run: an empty or new folder, or one to resume, whose own config and seed then hold. minutes: fixes the number
     of steps by timing, in place of the config's. origin: where the clips came from, stored with the run. teacher: a run's folder, a
-    model's folder or a name on the Hub; a resumed run has its own. allow_collapsed: also one that answers all clips alike.
+    model's folder or a name on the Hub; a resumed run has its own. allow_collapsed: also one that answers all clips alike. start: a
+    model, named likewise, whose weights stage 1 goes on from.
     Raises RunError, TeacherError or TrainingError with a sentence.
     """
     timed, ancestors, fabric = 0.0, [], join()
@@ -130,6 +133,13 @@ def pretrain(
         only_first(fabric, partial(_check_writable, run))
     frozen, fabric = None, make_fabric(config)
     device = fabric.device
+    if start is not None and not resume:
+        if teacher is not None:
+            raise RunError("A student starts from fresh weights; give --start or --teacher, not both.")
+        origin = origin | {"start": start}
+        fresh = start_from(MAViL(config), start)  # said before minutes are spent
+        if fresh and fabric.is_global_zero:
+            print(f"Not in {start}, and so fresh: {', '.join(sorted({name.split('.')[0] for name in fresh}))}.", file=sys.stderr)
     if ancestors or teacher is not None:
         source = load_teacher(ancestors[-1]["path"], ancestors[-1]["weights"]) if ancestors else load_teacher(teacher)
         if not resume:
@@ -155,7 +165,16 @@ def pretrain(
     generation = len(from_first(fabric, partial(stored_run, run)).get("lineage", []))
     held_out, kept, skipped = looked or (None, [], [])
     model, progress = train(
-        config, data.training, held_out, run, seed=seed, workers=workers, resume=resume, generation=generation, make_targets=frozen
+        config,
+        data.training,
+        held_out,
+        run,
+        seed=seed,
+        workers=workers,
+        resume=resume,
+        generation=generation,
+        make_targets=frozen,
+        start=start,
     )
     if held_out is None:
         return None
@@ -222,11 +241,12 @@ def pretrain_on(
     shuffled_pairs: bool = False,
     teacher: str | None = None,
     allow_collapsed: bool = False,
+    start: str | None = None,
 ) -> dict | None:
     """`mavil-edu pretrain`: trains on the clips at a path, or goes on with a run; returns its summary, in process 0.
 
     path, eval_path, listed, classes, min_seconds: as `mavil_edu.data.source.open_run` takes them. shuffled_pairs: the control in which
-    each training sound comes with another clip's picture. teacher, allow_collapsed: as `pretrain` takes them.
+    each training sound comes with another clip's picture. teacher, allow_collapsed, start: as `pretrain` takes them.
     """
 
     def opened() -> tuple[Data, Config, int, int, dict[str, Any]]:
@@ -261,6 +281,7 @@ def pretrain_on(
         origin=origin,
         teacher=teacher,
         allow_collapsed=allow_collapsed,
+        start=start,
     )
 
 

@@ -1,9 +1,7 @@
 """Stage 2: a frozen teacher sees complete clips, and its contextualised tokens are what a student has to predict of the hidden places."""
 
 import hashlib
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -11,14 +9,14 @@ from einops import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
-from mavil_edu.checkpoint import CONFIG_FILE, find_model
-from mavil_edu.config import Config, ModelConfig, ObjectiveConfig, from_dict, tiny
+from mavil_edu.config import Config, ModelConfig, ObjectiveConfig
 from mavil_edu.data.batch import Batch, Clips
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import PositionMeans, input_chunks
 from mavil_edu.mavil import MAViL, Targets
 from mavil_edu.probes import effective_rank
+from mavil_edu.start import read_json, run_of, trained_config
 
 MEMORY = 2**30  # bytes of targets that a run may keep
 LEAST_VARIANCE = 0.02  # of targets about their position's mean, as a share of their mean square
@@ -59,10 +57,8 @@ def teachers_config(place: str) -> Config:
 
     Where there is no run, those of `tiny`. Raises ValueError where there is no model.
     """
-    model = from_dict(ModelConfig, _read(find_model(place) / CONFIG_FILE))
-    stored = _read(_run_of(place) / CONFIG_FILE)
-    config = from_dict(Config, stored["config"]) if "config" in stored else tiny()
-    return student_config(replace(config, model=model), model)
+    config = trained_config(place)
+    return student_config(config, config.model)
 
 
 class Teacher:
@@ -172,9 +168,9 @@ def lineage(place: str, model: MAViL) -> list[dict]:
     place: the teacher as the user named it, a run's folder or a model's. Each entry has `path`, `weights` (a hash) and `steps`, None
     where that is not known.
     """
-    run = _run_of(place)
-    stored = _read(run / "config.json").get("lineage", []) if (run / "summary.json").exists() else []
-    return [*stored, {"path": place, "weights": fingerprint(model), "steps": _read(run / "summary.json").get("steps")}]
+    run = run_of(place)
+    stored = read_json(run / "config.json").get("lineage", []) if (run / "summary.json").exists() else []
+    return [*stored, {"path": place, "weights": fingerprint(model), "steps": read_json(run / "summary.json").get("steps")}]
 
 
 def load_teacher(place: str, expected: str | None = None) -> MAViL:
@@ -186,11 +182,3 @@ def load_teacher(place: str, expected: str | None = None) -> MAViL:
     if expected and fingerprint(model) != expected:
         raise TeacherError(f"The teacher in {place} is not the one that this run began with; put its weights back, or begin another run.")
     return model
-
-
-def _run_of(place: str) -> Path:
-    return Path(place).parent if Path(place).name == "model" else Path(place)
-
-
-def _read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

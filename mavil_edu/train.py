@@ -25,6 +25,7 @@ from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks,
 from mavil_edu.memory import keep_freed_memory
 from mavil_edu.optimiser import learning_rate, make_optimiser
 from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
+from mavil_edu.start import start_from
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
 TIMED_STEPS = 30  # steps that --minutes times
@@ -215,12 +216,13 @@ def train(
     resume: bool = False,
     generation: int = 0,
     make_targets: MakeTargets | None = None,
+    start: str | None = None,
 ) -> tuple[MAViL, Progress]:
     """Trains for `config.train.steps` steps, writing checkpoints, `model/`, `metrics.jsonl` and TensorBoard files into `run`.
 
     held_out: clips that process 0 looks at; the others need none, and write nothing. make_targets: a teacher's, in stage 2; by default
     that of `held_out`, or the input's patches. generation: how many teachers came before; a student never starts from the first weights
-    of one, though their runs have the same seed.
+    of one, though their runs have the same seed. start: a trained model whose weights a new run begins with.
     All that is random in step s follows from the seed and s, so a resumed run goes on as the uninterrupted one would: bit for bit on a
     CPU with 1 or 2 processes; with another number of processes than before, up to rounding.
     Raises TrainingError where a loss or gradient is not finite or the run's folder cannot be written, ProcessError where another process
@@ -231,6 +233,8 @@ def train(
     check_shared(config.train.batch, config.train.accumulate, fabric.world_size)
     torch.manual_seed(seed + GENERATION * generation)
     bare = MAViL(config)
+    if start is not None and not resume:
+        start_from(bare, start)
     model, optimiser = set_up(fabric, bare, config.train)
     progress = _go_on(run, config, bare, optimiser, fabric) if resume else Progress()
     check_same(fabric, (len(clips), progress.step), "numbers of clips or steps to go on from")

@@ -58,6 +58,7 @@ def pretrain(
     min_seconds: float = 1.0,
     resume: tyro.conf.FlagCreatePairsOff[bool] = False,
     shuffled_pairs: tyro.conf.FlagCreatePairsOff[bool] = False,
+    start: str | None = None,
     teacher: str | None = None,
     iterations: int = 1,
     allow_collapsed: tyro.conf.FlagCreatePairsOff[bool] = False,
@@ -70,6 +71,8 @@ def pretrain(
 
     Example: mavil-edu pretrain --data downloads --list vggsound.csv --out runs/vggsound
 
+    Example: mavil-edu pretrain --data my_clips --start tiny --steps 200 --out runs/adapted    # on from trained weights
+
     Example: mavil-edu pretrain --data my_clips --teacher runs/mine --out runs/student    # stage 2
 
     Args:
@@ -78,8 +81,8 @@ def pretrain(
         eval_data: a folder of other clips for evaluation; without it AV-MNIST's val split, else a tenth of the clips, is held out.
         list: VGGSound's or AudioSet's CSV file: of the clips in DATA those of its train split are taken, and missing ones are listed.
         classes: the list's file of class names; by default the one beside it.
-        preset: the config to start from, every number of which can be changed by the options below; by default tiny, or with --teacher
-            the teacher's own.
+        preset: the config to start from, every number of which can be changed by the options below; by default tiny, or with --start or
+            --teacher that model's own.
         steps: steps of training, in place of the preset's.
         minutes: of training, in place of steps: 30 steps are timed, and the number of steps is fixed from that.
         seed: of the model, the masks, the order and the windows of the clips.
@@ -87,6 +90,7 @@ def pretrain(
         min_seconds: least length of a clip's sound and picture together.
         resume: go on with the run in OUT, from its newest checkpoint.
         shuffled_pairs: the control: train on each sound with another clip's picture; such a run says so in all it writes.
+        start: a run's folder, a model's folder or a name (tiny is one that comes with the package), whose weights training goes on from.
         teacher: stage 2: a run's folder, a model's folder or a name on the Hub, whose tokens of complete clips are to be predicted.
         iterations: of stage 2, each student being the next one's teacher, in OUT/1, OUT/2 and so on.
         allow_collapsed: take a teacher that answers all clips nearly alike.
@@ -112,6 +116,7 @@ def pretrain(
         "min_seconds": min_seconds,
         "shuffled_pairs": shuffled_pairs,
         "allow_collapsed": allow_collapsed,
+        "start": start,
     }
     if iterations == 1:
         summaries = {out: run.pretrain_on(data, eval_data, config, out, resume=resume, teacher=teacher, **options)}

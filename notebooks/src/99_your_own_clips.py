@@ -353,6 +353,7 @@ player(0.5 * waves[2] / waves[2].abs().max(), "What it makes of that, louder")
 # | you want | type in a terminal |
 # |---|---|
 # | the verdict on each file | `mavil-edu inspect my_clips` |
+# | the shipped model, adapted to yours | `mavil-edu pretrain --data my_clips --start tiny --minutes 5 --out runs/adapted` |
 # | a model of your own, from fresh weights | `mavil-edu pretrain --data my_clips --minutes 30 --out runs/mine` |
 # | what it makes of one clip | `mavil-edu reconstruct --checkpoint runs/mine CLIP --out seen` |
 # | which pictures it finds for a sound | `mavil-edu retrieve --checkpoint runs/mine --data my_clips --page found.html` |
