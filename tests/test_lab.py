@@ -17,7 +17,7 @@ from mavil_edu.lab.claims import ARMS, LEDGER, Claim, Difference, minus
 from mavil_edu.lab.ledger import claims_named, judge, rows_of, with_needs, write_ledger
 from mavil_edu.lab.measure import Job, Place, first, matched_steps, multiply_adds, paired_start, run_job, training_clips
 from mavil_edu.lab.page import NOTES_FILE, write_page
-from mavil_edu.lab.reproduce import jobs_of, without_data
+from mavil_edu.lab.reproduce import jobs_of, to_make, without_data
 from mavil_edu.lab.verdicts import LEAST, MOST_FALSE, Interval, difference, false_findings, interval, verdict_of, verdict_of_all
 from mavil_edu.lab.workers import Task, run_all
 
@@ -250,6 +250,21 @@ def test_a_student_learns_from_its_teacher_and_waits_for_it(micro):
     assert "reconstruction" not in run_job(student)["metrics"]
 
 
+def test_weights_that_are_gone_are_made_again_only_for_a_run_that_needs_them(tmp_path):
+    """Rows are committed and weights are not: on another machine a finished ledger asks for nothing, and an unfinished one for what it lacks."""
+    place = Place(tmp_path / "rows", tmp_path / "work", None)
+    jobs = jobs_of([LEDGER["iterations"]], QUICK, "test", place)
+    for job in jobs:
+        job.row.parent.mkdir(parents=True, exist_ok=True)
+        job.row.write_text("{}")
+    assert to_make(jobs) == []
+    lacking = next(job for job in jobs if job.arm.name == "student 2" and job.seed == 1)
+    lacking.row.unlink()
+    assert [str(job) for job in to_make(jobs)] == ["full, seed 1", "student 1, seed 1", "student 2, seed 1"]
+    lacking.other("student 1").model.mkdir(parents=True)
+    assert [str(job) for job in to_make(jobs)] == ["student 2, seed 1"]
+
+
 @pytest.mark.parametrize("name", ["untrained", "raw features", "separate autoencoders, joint's compute"])
 def test_controls_and_arms_of_equal_compute_run(name, micro):
     row = run_job(job_of(name, micro))
@@ -378,7 +393,6 @@ def test_a_stopped_ledger_goes_on_where_it_was(micro, tmp_path, monkeypatch, cap
     monkeypatch.setattr(reproduce, "seconds_a_step", lambda budget: 0.1)
     monkeypatch.setattr(reproduce, "_clips", lambda job: None)
     options = {"out": tmp_path / "out", "work": tmp_path / "work", "av_mnist": None, "workers": 1}
-    monkeypatch.setattr(Job, "done", property(lambda job: job.row.exists()))
     with pytest.raises(KeyboardInterrupt):
         reproduce.reproduce(["null", "planted"], "quick", **options)
     assert len(made_rows) == 3

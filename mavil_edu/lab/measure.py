@@ -78,7 +78,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return self.row.exists() and (not self.keep or self.model.exists())
+        return self.row.exists()
 
     def __str__(self) -> str:
         return f"{self.arm.name}, seed {self.seed}"

@@ -34,6 +34,15 @@ def jobs_of(claims: list[Claim], budget: Budget, split: Split, place: Place, arm
     return list(jobs.values())
 
 
+def to_make(jobs: list[Job]) -> list[Job]:
+    """The jobs without a row, and those that they build on whose weights are gone (rows are kept for good, weights are not)."""
+    wanted = {job.row for job in jobs if not job.done}
+    for job in reversed(jobs):  # whoever is needed stands before those that need it
+        if job.row in wanted and job.arm.needs and not (needed := job.other(job.arm.needs)).model.exists():
+            wanted.add(needed.row)
+    return [job for job in jobs if job.row in wanted]
+
+
 def without_data(claims: list[Claim], place: Place) -> tuple[list[Claim], dict[str, str]]:
     """The claims that can be run here, and of the others why not."""
     there = place.av_mnist is not None and is_avmnist(place.av_mnist)
@@ -119,7 +128,7 @@ def reproduce(
 
 def _run(jobs: list[Job], budget: Budget, workers: int) -> dict[str, str]:
     """Makes the runs that are not done; by name, why one failed."""
-    missing = [job for job in jobs if not job.done]
+    missing = to_make(jobs)
     say(f"{len(jobs)} runs are needed, of which {len(jobs) - len(missing)} are done; {workers} at a time.")
     if not missing:
         return {}
