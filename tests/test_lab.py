@@ -251,7 +251,7 @@ def test_a_student_learns_from_its_teacher_and_waits_for_it(micro):
 
 
 def test_weights_that_are_gone_are_made_again_only_for_a_run_that_needs_them(tmp_path):
-    """Rows are committed and weights are not: on another machine a finished ledger asks for nothing, and an unfinished one for what it lacks."""
+    """Rows are committed, weights are not: elsewhere a finished ledger asks for nothing, and an unfinished one for what it lacks."""
     place = Place(tmp_path / "rows", tmp_path / "work", None)
     jobs = jobs_of([LEDGER["iterations"]], QUICK, "test", place)
     for job in jobs:

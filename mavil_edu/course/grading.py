@@ -107,7 +107,8 @@ def grade(exercise: Exercise, function: Callable) -> Verdict:
         except (Exception, SystemExit) as error:
             if isinstance(error, NotImplementedError) and is_stub(error, function):
                 return Verdict(exercise.name, "not attempted", f"{exercise.name}: not attempted.")
-            return Verdict(exercise.name, "error", f"{exercise.name}: {_error_block(error, function, number, case.label)}")
+            block = _error_block(error, function, number, case.label)
+            return Verdict(exercise.name, "error", f'{exercise.name}: {block}\n  A hint: check("{exercise.name}", hint=1)')
         results.append(got)
         wanted = exercise.reference(*map(_copy, case.arguments))
         found = difference(wanted, got, exercise.tolerance)

@@ -166,9 +166,9 @@ EXERCISES = (
         "Each row hides equally many.",
         draw=_tokens_and_mask,
         hints=(
-            "~mask is True where a token is visible.",
-            "tokens[~mask] gives all visible tokens of the batch in one list.",
-            "Split that list again: (b k) d -> b k d.",
+            "Where do the visible tokens stand? mask.int().argsort(dim=1, stable=True) lists their places first.",
+            "k = int((~mask[0]).sum()) of these places are needed.",
+            'tokens.gather(1, repeat(places, "b k -> b k d", d=tokens.shape[2]))',
         ),
         wrong={
             "Those are the hidden tokens; True means hidden.": lambda x, mask: _gathered(x, mask, int((~mask[0]).sum()), None),
@@ -196,8 +196,8 @@ EXERCISES = (
         draw=_visible_and_mask,
         hints=(
             "Begin with a tensor (b, n, d) that is `fill` everywhere; expand alone is not enough, it must be a copy.",
-            "whole[~mask] is the list of all visible places, clip after clip.",
-            "whole[~mask] = visible.flatten(0, 1)",
+            "The places are those of keep_visible: the first k of mask.int().argsort(dim=1, stable=True).",
+            'whole.scatter(1, repeat(places, "b k -> b k d", d=visible.shape[2]), visible)',
         ),
         wrong={
             "You appended the fillings behind the visible tokens; each belongs at its place.": _appended,

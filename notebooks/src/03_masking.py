@@ -12,7 +12,8 @@
 # [`transformer.py`](../mavil_edu/transformer.py), [`masking_explorer.py`](../mavil_edu/masking_explorer.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its ablations.
 #
-# Before each cell that computes, guess what it will show. Then run it (Shift + Enter).
+# Before each cell that computes, guess what it will show. Then run it (Shift + Enter). After a restart of the kernel, begin with the first
+# cell again (Run → Run All Above). Words that are new to you stand in the [glossary](../docs/glossary.md).
 
 # %%
 from pathlib import Path
@@ -80,26 +81,12 @@ check("visible_count")
 # ## 3. Which ones? At random
 #
 # Every token gets a random number. The tokens with the smallest numbers stay. One `argsort` says which token stands at each rank; a
-# second says which rank each token has. **Guess** the last line, for the numbers below.
+# second says which rank each token has. **Guess** the second line, for the numbers below. If two tokens stay visible, which are hidden?
 
 # %%
 noise = torch.tensor([[0.9, 0.1, 0.5, 0.7, 0.3]])
 print("which token stands at each rank:", noise.argsort(dim=1).tolist()[0])
 print("which rank each token has:      ", noise.argsort(dim=1).argsort(dim=1).tolist()[0])
-print("hidden, if two stay visible:    ", (noise.argsort(dim=1).argsort(dim=1) >= 2).int().tolist()[0])
-
-# %% [markdown]
-# That is all of MAViL's masking. Here for three clips; the library, given the same randomness, must draw the same mask.
-
-# %%
-visible = 128 - round(128 * 0.8)
-noise = torch.rand(3, 128, generator=torch.Generator().manual_seed(0))
-rank = noise.argsort(dim=1).argsort(dim=1)
-masks = rank >= visible  # (b, n), True = hidden
-
-assert torch.equal(masks, masking.random_mask(3, (16, 8), 0.8, torch.Generator().manual_seed(0)))
-print("hidden in each clip:", masks.sum(dim=1).tolist(), "of 128;", "the same tokens:", torch.equal(masks[0], masks[1]))
-figures.mask_grid(masks[0], (16, 8))
 
 # %% [markdown]
 # EXERCISE mask_by_rank
@@ -114,6 +101,19 @@ def mask_by_rank(noise: Tensor, visible: int) -> Tensor:
 
 
 check("mask_by_rank")
+
+# %% [markdown]
+# That is all of MAViL's masking. Here for three clips; the library, given the same randomness, must draw the same mask as your function.
+
+# %%
+visible = 128 - round(128 * 0.8)
+noise = torch.rand(3, 128, generator=torch.Generator().manual_seed(0))
+masks = mask_by_rank(noise, visible)  # (b, n), True = hidden
+
+theirs = masking.random_mask(3, (16, 8), 0.8, torch.Generator().manual_seed(0))
+assert torch.equal(masks, theirs), "The masks differ: both lines above need the same seed and the same 80 %."
+print("hidden in each clip:", masks.sum(dim=1).tolist(), "of 128;", "the same tokens:", torch.equal(masks[0], masks[1]))
+figures.mask_grid(masks[0], (16, 8))
 
 # %% [markdown]
 # **What is left of the sound?** Hidden cells become silent, then back to sound as in lesson 01. **Guess:** with 80 % hidden, will you
@@ -179,19 +179,20 @@ except ValueError as error:
 
 # %% [markdown]
 # Rows of different lengths make no tensor `(b, k, d)`. One would have to fill up the short ones, and keep the filling out of every
-# attention. With one k for all, the hidden tokens can simply be **dropped**. Order follows from the mask by a *stable* argsort: False
-# comes before True, and what is equal keeps its order.
+# attention. With one k for all, the hidden tokens can simply be **dropped**. Their order follows from the mask by a *stable* argsort:
+# False comes before True, and what is equal keeps its order. Then `gather(1, places)` takes from each row what stands at these places,
+# and `scatter(1, places, values)` writes values there. **Guess** the three lines for a row of four, the second and the last visible.
 
 # %%
-patches = rearrange(log_mel, "(t pt) (f pf) -> 1 (t f) (pt pf)", pt=16, pf=16)
-tokens, mask = repeat(patches, "1 n values -> b n values", b=3), masks
-places = mask.int().argsort(dim=1, stable=True)[:, :visible]  # (b, k): where the visible tokens stand
-kept = tokens.gather(1, repeat(places, "b k -> b k values", values=256))
-
-assert torch.equal(kept, masking.keep_visible(tokens, mask))
-print(tuple(tokens.shape), "->", tuple(kept.shape), "b k values")
+row, hidden_here = torch.tensor([[10, 20, 30, 40]]), torch.tensor([[True, False, True, False]])
+places = hidden_here.int().argsort(dim=1, stable=True)[:, :2]
+print("where the visible ones stand:", places.tolist()[0])
+print("gathered:                    ", row.gather(1, places).tolist()[0])
+print("scattered into zeros:        ", torch.zeros_like(row).scatter(1, places, row.gather(1, places)).tolist()[0])
 
 # %% [markdown]
+# A token is a vector, so the places are needed once for each of its numbers: `repeat(places, "b k -> b k d", d=d)`.
+#
 # EXERCISE keep_visible
 #
 # SOLUTION keep_visible
@@ -205,17 +206,17 @@ def keep_visible(tokens: Tensor, mask: Tensor) -> Tensor:
 
 check("keep_visible")
 
+# %%
+patches = rearrange(log_mel, "(t pt) (f pf) -> 1 (t f) (pt pf)", pt=16, pf=16)
+tokens, mask = repeat(patches, "1 n values -> b n values", b=3), masks
+kept = keep_visible(tokens, mask)
+
+assert torch.equal(kept, masking.keep_visible(tokens, mask)), "The library keeps other tokens."
+print(tuple(tokens.shape), "->", tuple(kept.shape), "b k values")
+
 # %% [markdown]
 # The decoder will need the way back: visible tokens at their places, and one and the same learnt vector, the **mask token**, at all others.
-
-# %%
-fill = torch.full((256,), float(log_mel.mean()))
-whole = repeat(fill, "values -> b n values", b=3, n=128).clone()
-whole = whole.scatter(1, repeat(places, "b k -> b k values", values=256), kept)
-assert torch.equal(whole, masking.put_back(kept, mask, fill))
-print("visible tokens are at their places:", torch.equal(whole[~mask], tokens[~mask]))
-
-# %% [markdown]
+#
 # EXERCISE put_back
 #
 # SOLUTION put_back
@@ -228,6 +229,12 @@ def put_back(visible: Tensor, mask: Tensor, fill: Tensor) -> Tensor:
 
 
 check("put_back")
+
+# %%
+fill = torch.full((256,), float(log_mel.mean()))  # in place of a learnt mask token
+whole = put_back(kept, mask, fill)
+assert torch.equal(whole, masking.put_back(kept, mask, fill)), "The library puts them elsewhere."
+print("visible tokens are at their places:", torch.equal(whole[~mask], tokens[~mask]))
 
 # %% [markdown]
 # **Can anything hidden leak into the encoder?** Replace the hidden patches by noise. What was dropped cannot be seen. But if the hidden
@@ -256,17 +263,9 @@ print("set to 0: the visible tokens are those of dropping:", torch.allclose(zero
 # ## 5. Other ways of hiding
 #
 # **Sound.** Single patches (*random*, heard above), whole moments (*time*), whole pitches (*frequency*), or both. A mask of moments is a
-# mask of 16 columns, each repeated for its 8 tokens. **Guess:** which is the hardest to fill in? Listen, then decide.
-
-# %%
-noise = torch.rand(1, 16, generator=torch.Generator().manual_seed(0))
-columns = noise.argsort(dim=1).argsort(dim=1) >= 16 - round(16 * 0.8)  # (b, t)
-by_hand = repeat(columns, "b t -> b (t f)", f=8)
-
-assert torch.equal(by_hand, masking.time_mask(1, (16, 8), 0.8, torch.Generator().manual_seed(0)))
-print(f"{int(columns.sum())} of 16 moments hidden: {int(by_hand.sum())} of 128 tokens")
-
-# %% [markdown]
+# mask of 16 columns, each repeated for its 8 tokens. **Guess:** which is the hardest to fill in? First draw the mask of moments, then
+# listen, then decide.
+#
 # EXERCISE time_mask
 #
 # SOLUTION time_mask
@@ -279,6 +278,12 @@ def time_mask(noise: Tensor, visible: int, f: int) -> Tensor:
 
 
 check("time_mask")
+
+# %%
+noise = torch.rand(1, 16, generator=torch.Generator().manual_seed(0))  # one number for each of 16 moments
+by_hand = time_mask(noise, 16 - round(16 * 0.8), 8)
+assert torch.equal(by_hand, masking.time_mask(1, (16, 8), 0.8, torch.Generator().manual_seed(0))), "The library hides other moments."
+print(f"{int(by_hand.sum()) // 8} of 16 moments hidden: {int(by_hand.sum())} of 128 tokens")
 
 # %%
 ways = {name: way(1, (16, 8), 0.8, torch.Generator().manual_seed(6))[0] for name, way in masking.AUDIO_STRATEGIES.items()}
@@ -350,9 +355,9 @@ for grid, names in (((64, 8), masking.AUDIO_STRATEGIES), ((4, 14, 14), masking.V
 #
 # Choose how sound and picture are hidden, how much, and draw again. All of it works by keyboard. **Find:**
 #
-# 1. the share at which you can no longer count the landings, for *random* and for *time*;
+# 1. the share at which half of the five landings are gone, for *random* and for *time*;
 # 2. the way that shows the whole ball, but seldom, and a draw of *block* that hides it nearly all the time;
-# 3. what is *hidden* at 30 %: could you tell the clip from that alone?
+# 3. whether 30 % of a clip are enough to tell it: hide 70 % at random. Another 30 % just like these are what hiding 30 % would take away.
 #
 # The line below the picture counts what can be copied: hidden patches that share a side with a visible one. Watch it while you hide more.
 
@@ -364,17 +369,17 @@ masking_explorer(log_mel, pictures, sound_config, picture_config)
 # %% [markdown]
 # <details><summary>What there is to find</summary>
 #
-# 1. Of five landings, four keep a patch at 80 % *random*, three at 90 %, and fewer than two at 95 %: 1 − 0.8⁸, 1 − 0.9⁸ and 1 − 0.95⁸ of
-#    them. *time* takes the whole landing with its moment: at 60 % three of five are gone.
+# 1. *random*: at about 92 %. A landing is lost when all 8 patches of its moment are hidden, so that four of five are left at 80 %, three
+#    at 90 % and fewer than two at 95 %: 1 − 0.8⁸, 1 − 0.9⁸ and 1 − 0.95⁸ of them. *time*: at 50 to 60 %, for a moment goes as a whole.
 # 2. *frame* shows the whole ball, in two frames of eight at 80 %. *block* hides it nearly always in draws 4 and 8.
-# 3. At 30 % hidden, what is hidden is what 70 % hiding leaves: you can. Most of it is there twice.
+# 3. They are: you see what moves and hear what strikes. So whoever hides 30 % takes away nothing that the other 70 % do not tell as well.
 #
 # </details>
 
 # %% [markdown]
 # ## 7. What leaks?
 #
-# A lazy learner does not understand anything. It answers each hidden patch with a **copy of the nearest visible one**. Here is what it
+# A lazy learner does not understand anything. It answers each hidden patch with a copy of the **nearest visible** one. Here is what it
 # makes of our clip. **Guess:** at which share will you notice?
 
 # %%
@@ -407,8 +412,9 @@ player(sounds["80 % of the moments hidden, and copied"], "80 % of the moments hi
 # At 30 % the copy passes for the clip. At 80 % tones stand where none were. The last one has lost its landings; but its pitches are right,
 # though as much was hidden.
 #
-# Now in numbers, for the model of this course and its patches: all 24 samples, and 256 generated clips that tell the *position mean*, what
-# each place usually holds. A third answer adds to that mean what the visible neighbours differ from theirs. None of the three learns.
+# Now in numbers, for the model of this course and its patches: all 24 samples, and 256 generated clips that tell the **position mean**,
+# what each place usually holds. A third answer, **mean plus residual**, adds to that mean what the visible neighbours differ from theirs.
+# These three are the *trivial answers*: none of them learns.
 
 # %%
 from mavil_edu.config import AugmentConfig
@@ -457,22 +463,22 @@ diagrams.lines(picture_curves, "share of the picture hidden", "error on the hidd
 # %%
 for name, curves in (("sound", sound_curves), ("picture", picture_curves)):
     better = curves["nearest visible"][1] < curves["position mean"][1]
-    print(f"{name}: copying beats knowing the usual patch up to {100 * RATIOS[int(better.sum()) - 1]:.0f} % hidden")
+    print(f"{name}: nearest visible beats position mean up to {100 * RATIOS[int(better.sum()) - 1]:.0f} % hidden")
 
 # %% [markdown]
-# The position mean does not look at the clip, so it does not care. The copy is good while neighbours are near, and worse than useless when
-# they are far. **Below that share a model can make its loss small by copying**, and has no need to know what a sound is.
+# The position mean does not look at the clip, so it does not care. The nearest visible patch is good while it is near, and worse than
+# useless when it is far. **Below that share a model can make its loss small by copying**, and has no need to know what a sound is.
 #
 # And the other ways of hiding? **Guess**, before you look: which of them can be copied at 80 %?
 
 # %%
-print("80 % hidden            copy   mean   with neighbours   can be copied")
+print("80 % hidden           nearest visible   position mean   mean plus residual   can be copied")
 for name, known in (("audio", masking.AUDIO_STRATEGIES), ("video", masking.VIDEO_STRATEGIES)):
     for way, draw in known.items():
         usual_one, copy, corrected = (errors_of(name, 0.8, draw)[key] for key in ("position_mean", "nearest_visible", "mean_plus_residual"))
         verdict = "yes" if copy < 0.8 * usual_one else "no"
         row = f"{'sound' if name == 'audio' else 'picture'}, {way}"
-        print(f"{row:22}{copy:5.2f}{usual_one:7.2f}{corrected:11.2f}{verdict:>17}")
+        print(f"{row:22}{copy:15.2f}{usual_one:16.2f}{corrected:21.2f}{verdict:>16}")
 
 # %% [markdown]
 # Harder to look at is not harder to copy. Hidden *moments* have neighbours at the same pitch, and what rings now rang a moment ago; hidden
