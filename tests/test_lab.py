@@ -400,3 +400,37 @@ def test_a_stopped_ledger_goes_on_where_it_was(micro, tmp_path, monkeypatch, cap
     found, failed = reproduce.reproduce(["null"], "quick", **options)
     assert set(made_rows).isdisjoint(before) and not failed
     assert "are done" in capsys.readouterr().err and set(found) == {"null"}
+
+
+def test_a_claim_of_ones_own_is_run_and_judged_by_the_same_rule(tmp_path, monkeypatch):
+    from mavil_edu.lab import reproduce
+
+    made = []
+
+    def pretend(tasks, run, workers, told):
+        for task in tasks:
+            job = task.what
+            job.row.parent.mkdir(parents=True, exist_ok=True)
+            skill = 50.0 + job.seed + (20.0 if job.arm.name == "mine" else 0.0)
+            row = {"arm": job.arm.name, "seed": job.seed, "digest": job.digest, "metrics": {"skill": skill}}
+            job.row.write_text(json.dumps(row))
+            made.append(str(job))
+            told(task, row, None)
+
+    monkeypatch.setattr(reproduce, "run_all", pretend)
+    arms = ARMS | {"mine": Arm("mine", (("objective.audio_ratio", 0.6),))}
+    claim, place = Claim("mine", "less hidden is better", "O", "…", (minus("mine", "full"),), ()), Place(tmp_path / "rows", tmp_path, None)
+    budget = replace(QUICK, seeds=3)
+    found = reproduce.try_claim(claim, arms, budget, place)
+    assert found.verdict == "holds" and found.differences[0].found.mean == 20 and len(made) == 6
+    reproduce.try_claim(claim, arms, budget, place)
+    assert len(made) == 6, "what is done is not done again"
+    assert reproduce.try_claim(replace(claim, differences=(minus("full", "mine"),)), arms, budget, place).verdict == "does not hold"
+
+
+def test_a_claim_of_ones_own_whose_run_fails_says_why(tmp_path, monkeypatch):
+    from mavil_edu.lab import reproduce
+
+    monkeypatch.setattr(reproduce, "run_all", lambda tasks, run, workers, told: [told(task, None, "no room") for task in tasks])
+    with pytest.raises(ValueError, match="full, other seeds, seed 0: no room"):
+        reproduce.try_claim(LEDGER["null"], ARMS, QUICK, Place(tmp_path / "rows", tmp_path, None))

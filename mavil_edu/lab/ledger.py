@@ -55,8 +55,8 @@ class Result:
     why: str = ""
 
 
-def _values(one: Difference, rows: Rows) -> dict[int, float]:
-    """By seed, the signed sum; only seeds that every arm has."""
+def paired_values(one: Difference, rows: Rows) -> dict[int, float]:
+    """By seed, the signed sum of a difference's arms; only seeds that every arm has."""
     seeds = set.intersection(*(set(rows.get(name, {})) for name in one.arms))
     return {s: sum(sign * rows[name][s]["metrics"][one.metric] for sign, name in one.terms) for s in sorted(seeds)}
 
@@ -69,7 +69,7 @@ def judge(claim: Claim, rows: Rows, seeds: int) -> Result:
     deciding = sum(one.decides for one in claim.differences)
     judged = []
     for one in claim.differences:
-        values = {seed: value for seed, value in _values(one, rows).items() if seed < seeds}
+        values = {seed: value for seed, value in paired_values(one, rows).items() if seed < seeds}
         if len(values) < seeds:
             judged.append(Judged(one, None, {}, "not run"))
             continue

@@ -1,8 +1,11 @@
-"""The lab's pictures: a forest plot of every difference, and loss curves to compare one's own with."""
+"""The lab's pictures: a forest plot of every difference, one difference seed by seed, and loss curves to compare one's own with."""
 
+import math
+from collections.abc import Sequence
 from textwrap import fill
 
-from mavil_edu.figures import INK, PAPER, Picture, _axes
+from mavil_edu.figures import BLUE, GRID, INK, PAPER, Picture, _axes
+from mavil_edu.lab.verdicts import Interval, Verdict
 
 COLOURS = {"holds": "#1a7f5a", "does not hold": "#b4432f", "undecided": "#8a6d1f"}
 MARKS = {"holds": "o", "does not hold": "X", "undecided": "D"}  # told by shape too, not by colour alone
@@ -40,6 +43,36 @@ def forest(claims: dict[str, dict], label: str = "") -> Picture:
     held = sum(one["verdict"] == "holds" for _, one in lines)
     sentence = f"{label + ' ' if label else ''}Of {len(lines)} differences {held} hold; filled marks decide, hollow ones do not."
     return Picture(figure, sentence)
+
+
+def seed_by_seed(more: Sequence[float], less: Sequence[float], found: Interval, verdict: Verdict, least: float, paired: bool) -> Picture:
+    """Both sides of a difference by seed, joined where they are paired; and beside them the difference of each seed, with its interval.
+
+    more, less: by seed, in points of the metric. least: the smallest difference of interest, drawn as a grey band about 0.
+    """
+    figure, axes = _axes(8.8, 2.6, 1, 2, width_ratios=[3, 5])
+    figure.set_layout_engine("none")  # looking for room takes longer than drawing
+    arms, points = axes[0]
+    arms.set_position((0.05, 0.12, 0.3, 0.76))
+    points.set_position((0.43, 0.12, 0.55, 0.76))
+    seeds, colour = len(more), COLOURS[verdict]
+    shown = [a - b for a, b in zip(more, less, strict=True)]
+    for low, high in zip(less, more, strict=True):
+        arms.plot([0, 1], [low, high], color=BLUE, linestyle="-" if paired else "none", linewidth=1, marker="o", markersize=4)
+    arms.set(xlim=(-0.4, 1.4))
+    arms.set_xticks([0, 1], ["taken off", "added"], color=INK, fontsize=7)
+    points.axvspan(-least, least, color=GRID, alpha=0.6, linewidth=0)
+    points.axvline(0, color=INK, linewidth=0.8)
+    points.plot(shown, range(seeds), "o", color=BLUE, markersize=5)
+    widest = max(map(abs, [*shown, 2 * least, *filter(math.isfinite, (found.low, found.high))])) * 1.15
+    points.plot([max(found.low, -9 * widest), min(found.high, 9 * widest)], [seeds, seeds], color=colour, linewidth=3)
+    points.plot([found.mean], [seeds], MARKS[verdict], color=colour, markersize=7)
+    points.set(xlim=(-widest, widest), ylim=(seeds + 0.6, -0.6))
+    points.set_yticks(range(seeds + 1), [*(f"seed {seed}" for seed in range(seeds)), "interval"], color=INK, fontsize=7)
+    for ax, title in ((arms, "both sides, in points"), (points, "added less taken off; grey: too small to matter")):
+        ax.set_title(title, color=INK, fontsize=8, loc="left")
+    ends = f"{found.low:+.1f} to {found.high:+.1f}" if math.isfinite(found.low) else "endless"
+    return Picture(figure, f"A difference over {seeds} seeds: mean {found.mean:+.1f}, interval {ends}: {verdict}.")
 
 
 def loss_curves(rows: dict[str, dict[int, dict]], arms: tuple[str, ...], label: str = "") -> Picture:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mavil_edu.data.avmnist import is_avmnist
 from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, TRAINING, Arm, Budget, BudgetName, Split, config_of
 from mavil_edu.lab.claims import ARMS, Claim
-from mavil_edu.lab.ledger import LEDGER_FILE, claims_named, judge, rows_of, with_needs, with_seeds, write_ledger
+from mavil_edu.lab.ledger import LEDGER_FILE, Result, claims_named, judge, rows_of, with_needs, with_seeds, write_ledger
 from mavil_edu.lab.measure import Job, Place, asked_clips, run_job, training_clips
 from mavil_edu.lab.workers import Task, run_all
 from mavil_edu.progress import ProgressBar
@@ -126,6 +126,28 @@ def reproduce(
     return {name: one for name, one in ledger["claims"].items() if name in chosen}, failed
 
 
+def try_claim(claim: Claim, arms: dict[str, Arm], budget: Budget, place: Place, *, workers: int = 1, split: Split = "validation") -> Result:
+    """A claim of one's own: makes the runs that it lacks, without a word, and judges it by the lab's rule.
+
+    arms: the lab's (`claims.ARMS`) and one's own, by name. place: where rows, models and clips stay for the next call; not where the
+    lab's are. Raises ValueError with the reason of the first run that failed.
+    """
+    jobs, reasons = jobs_of([claim], budget, split, place, arms), []
+
+    def told(task: Task, row: dict | None, reason: str | None) -> None:
+        if reason:
+            reasons.append(f"{task.what}: {reason}")
+
+    run_all(_tasks(to_make(jobs)), run_job, workers, told)
+    if reasons:
+        raise ValueError(reasons[0])
+    return judge(claim, rows_of(place.rows, {job.arm.name: job.digest for job in jobs}), budget.seeds)
+
+
+def _tasks(jobs: list[Job]) -> list[Task]:
+    return [Task(job.row.stem, job, () if job.arm.needs is None else (job.other(job.arm.needs).row.stem,)) for job in jobs]
+
+
 def _run(jobs: list[Job], budget: Budget, workers: int) -> dict[str, str]:
     """Makes the runs that are not done; by name, why one failed."""
     missing = to_make(jobs)
@@ -137,10 +159,7 @@ def _run(jobs: list[Job], budget: Budget, workers: int) -> dict[str, str]:
     for data in {job.arm.data for job in missing if job.arm.kind != "labels"} - {"av_mnist"}:
         one = next(job for job in missing if job.arm.data == data)
         _clips(one)  # before several runs ask for them at once
-    tasks, failed = [], {}
-    for job in missing:
-        after = () if job.arm.needs is None else (job.other(job.arm.needs).row.stem,)
-        tasks.append(Task(job.row.stem, job, after))
+    failed = {}
     with ProgressBar("runs", len(jobs), len(jobs) - len(missing)) as bar:
 
         def told(task: Task, row: dict | None, reason: str | None) -> None:
@@ -150,7 +169,7 @@ def _run(jobs: list[Job], budget: Budget, workers: int) -> dict[str, str]:
             label = "" if budget.proves else " (quick: proves nothing)"
             bar.update(bar.done + 1, f"{task.what}{label}")
 
-        run_all(tasks, run_job, workers, told)
+        run_all(_tasks(missing), run_job, workers, told)
     return failed
 
 

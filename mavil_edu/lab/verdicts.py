@@ -62,6 +62,19 @@ def difference(values: Sequence[float], deciding: int = 1) -> Interval:
     return Interval(mean, mean - half, mean + half, len(values))
 
 
+def unpaired(one: Sequence[float], other: Sequence[float], level: float = LEVEL) -> Interval:
+    """The interval of a difference of means as if nothing paired the runs (Welch's): what is lost without common seeds.
+
+    Raises ValueError for fewer than two runs of either.
+    """
+    from scipy.stats import ttest_ind
+
+    if min(len(one), len(other)) < 2:
+        raise ValueError(f"There are {len(one)} and {len(other)} runs; two or more of each are needed.")
+    low, high = ttest_ind(one, other, equal_var=False).confidence_interval(level)
+    return Interval(statistics.mean(one) - statistics.mean(other), float(low), float(high), min(len(one), len(other)))
+
+
 def verdict_of(found: Interval, expect: Expect, least: float) -> Verdict:
     """One difference against what was expected of it.
 
