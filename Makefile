@@ -13,6 +13,7 @@ SYSTEM_TORCH ?=
 PYTEST_ARGS ?=
 LESSON ?=
 CELL_TIMEOUT ?= 900
+JOBS ?= 2
 
 venv_python := .venv/bin/python
 torch_pins := ^torch(|audio|vision)==
@@ -39,6 +40,7 @@ help: ## say what there is
 	@echo '                       that the install page of pytorch.org names for Linux, pip, CPU'
 	@echo '  SYSTEM_TORCH=1       use the torch, torchvision and torchaudio that PYTHON already has, and download none'
 	@echo '  PYTEST_ARGS="-k …"   more arguments for make test'
+	@echo '  JOBS=2               processes that make test runs in, of one thread and some 3 GB each'
 	@echo '  LESSON=03_masking    the lesson that make slides takes; all by default'
 	@echo
 	@echo '  INDEX and SYSTEM_TORCH are remembered; to change them: rm -r .venv'
@@ -58,7 +60,7 @@ lab: .venv/.installed-notebooks ## open the first notebook in JupyterLab
 .PHONY: test
 test: .venv/.installed-dev ## run the tests, and the notebooks against their stored outputs
 	@$(if $(browser),$(MAKE) --no-print-directory $(browser) || echo 'playwright-core was not installed: the browser tests are skipped')
-	@$(venv_python) -m pytest $(nbval) $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(venv_python) -m pytest --numprocesses $(JOBS) --dist loadfile $(nbval) $(PYTEST_ARGS)
 
 .PHONY: browser
 browser: .venv/.installed-dev tests/browser/node_modules/.installed ## visit every lesson in Chromium: opened, run, by keyboard, dark and light

@@ -298,6 +298,86 @@ def effective_rank(x: Tensor) -> Tensor:
     return torch.exp(-(share * share.clamp(min=1e-12).log()).sum())
 
 
+# 09: transfer
+
+
+def knn_vote(train: Tensor, labels: Tensor, asked: Tensor, k: int) -> Tensor:
+    train, asked = (torch.nn.functional.normalize(x, dim=1) for x in (train, asked))
+    nearest = (asked @ train.T).topk(k, dim=1).indices
+    votes = torch.nn.functional.one_hot(labels[nearest], int(labels.max()) + 1).sum(dim=1)
+    return votes.argmax(dim=1)
+
+
+def margin(share: float, clips: int) -> float:
+    return 1.96 * (share * (1 - share) / clips) ** 0.5
+
+
+def class_scores(audio: Tensor, video: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    pooled = torch.cat([audio.mean(dim=1), video.mean(dim=1)], dim=1)
+    normed = torch.nn.functional.layer_norm(pooled, pooled.shape[1:], scale, shift, eps=1e-6)
+    return normed @ weight.T + bias
+
+
+def layer_rates(rate: float, layers: int, decay: float) -> Tensor:
+    below_top = torch.arange(layers - 1, -1, -1)
+    return rate * decay**below_top
+
+
+def mixed_up(x: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    share = share.reshape(-1, *[1] * (x.ndim - 1))
+    return share * x + (1 - share) * x[partner]
+
+
+def balanced_weights(labels: Tensor) -> Tensor:
+    weights = 1 / labels.bincount()[labels]
+    return weights / weights.sum()
+
+
+def average_precision(scores: Tensor, truth: Tensor) -> Tensor:
+    right = truth[scores.argsort(descending=True)].float()
+    precision = right.cumsum(dim=0) / torch.arange(1, len(right) + 1)
+    return (precision * right).sum() / right.sum()
+
+
+def pointing(heat: Tensor, truth: Tensor) -> Tensor:
+    hottest = rearrange(heat, "b t h w -> b t (h w)").argmax(dim=2, keepdim=True)
+    on_object = rearrange(truth, "b t h w -> b t (h w)").gather(2, hottest)
+    return reduce(on_object.float(), "b t 1 -> b", "mean")
+
+
+# 11: the reproduction lab
+
+
+def points_above_chance(value: float, chance: float) -> float:
+    return 100 * (value - chance) / (1 - chance)
+
+
+def steps_of_equal_compute(steps: int, cost: float, other: float) -> int:
+    return max(1, round(steps * other / cost))
+
+
+def paired_differences(one: dict[int, float], other: dict[int, float]) -> list[float]:
+    return [one[seed] - other[seed] for seed in sorted(one) if seed in other]
+
+
+def interval_over_seeds(differences: Tensor, t: float) -> Tensor:
+    half = t * differences.std() / len(differences) ** 0.5
+    return torch.stack([differences.mean() - half, differences.mean() + half])
+
+
+def verdict_by_rule(low: float, mean: float, high: float, least: float) -> int:
+    if high < least:
+        return -1
+    return 1 if low > 0 and mean >= least else 0
+
+
+def share_of_false_findings(values: Tensor, deals: Tensor, t: float) -> Tensor:
+    one, other = values[deals].unbind(dim=1)
+    differences = one - other
+    half = t * differences.std(dim=1) / differences.shape[1] ** 0.5
+    return (differences.mean(dim=1).abs() > half).float().mean()
+
+
 # 99: your own clips
 
 

@@ -86,6 +86,7 @@ def test_every_exercise_with_an_equation_has_its_place_on_the_map():
         "attention_to_sound",
         "false_negatives",
         "held_out",
+        "steps_of_equal_compute",
     }  # counting and drawing
     assert named | without == set(EXERCISES) and not named & without
 

@@ -24,6 +24,7 @@ from mavil_edu.data.world import World
 from mavil_edu.encoder import Tokens
 from mavil_edu.evaluate import position_means
 from mavil_edu.exercises import check, exercise, quiz
+from mavil_edu.lab import verdicts
 from mavil_edu.teacher import Teacher, health
 
 ENTRIES = pytest.mark.parametrize("entry", EXERCISES.values(), ids=EXERCISES)
@@ -387,6 +388,22 @@ def test_an_answer_that_lost_its_mark_is_graded_and_not_the_older_one(capsys, mo
     notebook["frames_in"] = 3  # no function: the marked one counts
     check("frames_in")
     assert capsys.readouterr().out == "frames_in: right in all 7 cases.\n"
+
+
+def test_solutions_of_the_lab_agree_with_the_library():
+    values = [2.8, 2.6, 0.8, 5.3, 2.0]
+    low, high = solutions.interval_over_seeds(torch.tensor(values, dtype=torch.float64), 2.7764451051977934).tolist()
+    found = verdicts.difference(values)
+    assert (low, high) == pytest.approx((found.low, found.high))
+    words = {1: "holds", 0: "undecided", -1: "does not hold"}
+    for low, mean, high in ((0.5, 2, 3.5), (0.1, 0.6, 1.1), (-1, 0.2, 0.9), (-1, 1.5, 4), (-4, -3, -2), (0.2, 0.5, 0.8)):
+        assert words[solutions.verdict_by_rule(low, mean, high, 1.0)] == verdicts.verdict_of(
+            verdicts.Interval(mean, low, high, 5), "more", 1.0
+        )
+    ten, random = np.random.default_rng(3).normal(50, 5, 10), np.random.default_rng(0)
+    deals = torch.tensor(np.stack([random.permutation(10) for _ in range(1000)])).reshape(1000, 2, 5)
+    share = solutions.share_of_false_findings(torch.tensor(ten), deals, 2.7764451051977934)
+    assert float(share) == pytest.approx(verdicts.false_findings(ten.tolist(), 5, 1000, 0), abs=1e-6)
 
 
 def test_hints_come_one_by_one_and_end(capsys):

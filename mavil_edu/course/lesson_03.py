@@ -69,6 +69,7 @@ EXERCISES = (
             (512, 0.8),
             (784, 0.8),
             (10, 0.8),
+            (5, 0.5),
             (64, 0.0),
             (64, 1.0),
             (26, 0.83),
@@ -78,6 +79,9 @@ EXERCISES = (
         wrong={
             "You rounded the visible share down: 10 · (1 − 0.8) is 1.9999… in the computer, and one token is lost.": lambda n, r: int(
                 n * (1 - r)
+            ),
+            "You rounded the visible ones; the rule rounds the hidden ones: of 5 tokens half hidden, 2 are, and 3 stay.": lambda n, r: (
+                round(n * (1 - r))
             ),
             "That is how many are hidden; count the visible ones.": lambda n, r: round(n * r),
             "You rounded the hidden count down; round to the nearest.": lambda n, r: n - int(n * r),
@@ -195,7 +199,7 @@ EXERCISES = (
         "the hidden ones: (b, n, d).",
         draw=_visible_and_mask,
         hints=(
-            "Begin with a tensor (b, n, d) that is `fill` everywhere; expand alone is not enough, it must be a copy.",
+            'Begin with a tensor (b, n, d) that is `fill` everywhere: repeat(fill, "d -> b n d", b=b, n=n).',
             "The places are those of keep_visible: the first k of mask.int().argsort(dim=1, stable=True).",
             'whole.scatter(1, repeat(places, "b k -> b k d", d=visible.shape[2]), visible)',
         ),
@@ -226,7 +230,7 @@ QUIZZES = (
                 "It can try at any ratio; that sets an upper end, and is no reason for a high ratio.",
             ),
             (
-                "Because with 30 % most patches can be copied from their neighbours.",
+                "Because with 30 % nearly every hidden patch has visible neighbours to go by.",
                 "Neighbours are alike; only when they are gone, too, must the model understand.",
             ),
             ("Because the loss is smaller then.", "It is larger: the task is harder. A small loss is not the aim."),

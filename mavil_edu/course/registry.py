@@ -2,10 +2,36 @@
 
 from difflib import get_close_matches
 
-from mavil_edu.course import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_99
+from mavil_edu.course import (
+    lesson_00,
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+    lesson_07,
+    lesson_08,
+    lesson_09,
+    lesson_11,
+    lesson_99,
+)
 from mavil_edu.course.entry import Exercise, Quiz
 
-LESSONS = (lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07, lesson_08, lesson_99)
+LESSONS = (
+    lesson_00,
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+    lesson_07,
+    lesson_08,
+    lesson_09,
+    lesson_11,
+    lesson_99,
+)
 EXERCISES: dict[str, Exercise] = {entry.name: entry for lesson in LESSONS for entry in lesson.EXERCISES}
 QUIZZES: dict[str, Quiz] = {entry.name: entry for lesson in LESSONS for entry in lesson.QUIZZES}
 

@@ -13,7 +13,7 @@
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its ablations.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter). After a restart of the kernel, begin with the first
-# cell again (Run → Run All Above). Words that are new to you stand in the [glossary](../docs/glossary.md).
+# cell again (Run → Run All Above Selected Cell). Words that are new to you stand in the [glossary](../docs/glossary.md).
 
 # %%
 from pathlib import Path
@@ -111,7 +111,7 @@ noise = torch.rand(3, 128, generator=torch.Generator().manual_seed(0))
 masks = mask_by_rank(noise, visible)  # (b, n), True = hidden
 
 theirs = masking.random_mask(3, (16, 8), 0.8, torch.Generator().manual_seed(0))
-assert torch.equal(masks, theirs), "The masks differ: both lines above need the same seed and the same 80 %."
+assert torch.equal(masks, theirs), "The masks differ. Is check('mask_by_rank') right?"
 print("hidden in each clip:", masks.sum(dim=1).tolist(), "of 128;", "the same tokens:", torch.equal(masks[0], masks[1]))
 figures.mask_grid(masks[0], (16, 8))
 
@@ -143,8 +143,8 @@ player(left_of(draws[0.8]), "What is left when 80 % are hidden")
 player(left_of(draws[0.95]), "What is left when 95 % are hidden")
 
 # %% [markdown]
-# At 30 % you hear the clip through holes. At 80 % there are scraps of ringing, and the rest must be guessed. At 95 % six scraps are all
-# there is. Now **the picture**, hidden by the same three lines, all 8 frames of it.
+# At 30 % you hear the clip through holes. At 80 % most landings leave a scrap (section 5 counts them), and what rang between them must be
+# guessed. At 95 % six scraps are all there is. Now **the picture**, hidden by the same three lines, all 8 frames of it.
 
 # %%
 
@@ -211,7 +211,7 @@ patches = rearrange(log_mel, "(t pt) (f pf) -> 1 (t f) (pt pf)", pt=16, pf=16)
 tokens, mask = repeat(patches, "1 n values -> b n values", b=3), masks
 kept = keep_visible(tokens, mask)
 
-assert torch.equal(kept, masking.keep_visible(tokens, mask)), "The library keeps other tokens."
+assert torch.equal(kept, masking.keep_visible(tokens, mask)), "The library keeps other tokens. Is check('keep_visible') right?"
 print(tuple(tokens.shape), "->", tuple(kept.shape), "b k values")
 
 # %% [markdown]
@@ -233,7 +233,7 @@ check("put_back")
 # %%
 fill = torch.full((256,), float(log_mel.mean()))  # in place of a learnt mask token
 whole = put_back(kept, mask, fill)
-assert torch.equal(whole, masking.put_back(kept, mask, fill)), "The library puts them elsewhere."
+assert torch.equal(whole, masking.put_back(kept, mask, fill)), "The library puts them elsewhere. Is check('put_back') right?"
 print("visible tokens are at their places:", torch.equal(whole[~mask], tokens[~mask]))
 
 # %% [markdown]
@@ -255,7 +255,7 @@ with torch.inference_mode():
     dropped, dropped_noisy = (encoder(patches, mask).patch_tokens for patches in (small, noisy))
     zeroed = encoder(small.masked_fill(hide, 0)).patch_tokens[~mask]
 print("dropped: noise in the hidden patches changes nothing:", torch.equal(dropped, dropped_noisy))
-print("set to 0: the visible tokens are those of dropping:", torch.allclose(zeroed, dropped[0], atol=1e-2))
+print("set to 0: visible tokens come out as if the hidden ones were dropped:", torch.allclose(zeroed, dropped[0], atol=1e-2))
 
 # %% [markdown]
 # Zeros are not nothing. Each is a token that says "as loud as the average here", takes part in attention, and costs as much as any other.
@@ -264,7 +264,7 @@ print("set to 0: the visible tokens are those of dropping:", torch.allclose(zero
 #
 # **Sound.** Single patches (*random*, heard above), whole moments (*time*), whole pitches (*frequency*), or both. A mask of moments is a
 # mask of 16 columns, each repeated for its 8 tokens. **Guess:** which is the hardest to fill in? First draw the mask of moments, then
-# listen, then decide.
+# listen, then decide; section 7 measures it.
 #
 # EXERCISE time_mask
 #
@@ -282,7 +282,8 @@ check("time_mask")
 # %%
 noise = torch.rand(1, 16, generator=torch.Generator().manual_seed(0))  # one number for each of 16 moments
 by_hand = time_mask(noise, 16 - round(16 * 0.8), 8)
-assert torch.equal(by_hand, masking.time_mask(1, (16, 8), 0.8, torch.Generator().manual_seed(0))), "The library hides other moments."
+theirs = masking.time_mask(1, (16, 8), 0.8, torch.Generator().manual_seed(0))
+assert torch.equal(by_hand, theirs), "The library hides other moments. Is check('time_mask') right, and mask_by_rank, where you use it?"
 print(f"{int(by_hand.sum()) // 8} of 16 moments hidden: {int(by_hand.sum())} of 128 tokens")
 
 # %%
@@ -355,11 +356,13 @@ for grid, names in (((64, 8), masking.AUDIO_STRATEGIES), ((4, 14, 14), masking.V
 #
 # Choose how sound and picture are hidden, how much, and draw again. All of it works by keyboard. **Find:**
 #
-# 1. the share at which half of the five landings are gone, for *random* and for *time*;
+# 1. the share at which half of the five landings (at 0.09, 0.62, 1.13, 1.63 and 2.14 s) are gone, for *random* and for *time*. A landing
+#    is gone where no patch of its moment is visible. Draw five times: one draw proves nothing;
 # 2. the way that shows the whole ball, but seldom, and a draw of *block* that hides it nearly all the time;
-# 3. whether 30 % of a clip are enough to tell it: hide 70 % at random. Another 30 % just like these are what hiding 30 % would take away.
+# 3. whether 30 % of a clip are enough to tell it: hide 70 % at random, and look at what is left. Hiding 30 % takes away no more than that.
 #
-# The line below the picture counts what can be copied: hidden patches that share a side with a visible one. Watch it while you hide more.
+# The line below the picture counts hidden patches that share a side with a visible one. Watch it while you hide more. To have a neighbour
+# is not yet to be like it: whether a copy would do, section 7 measures.
 
 # %%
 from mavil_edu.masking_explorer import masking_explorer
@@ -469,7 +472,8 @@ for name, curves in (("sound", sound_curves), ("picture", picture_curves)):
 # The position mean does not look at the clip, so it does not care. The nearest visible patch is good while it is near, and worse than
 # useless when it is far. **Below that share a model can make its loss small by copying**, and has no need to know what a sound is.
 #
-# And the other ways of hiding? **Guess**, before you look: which of them can be copied at 80 %?
+# And the other ways of hiding? Say that a patch *can be copied* where the copy's error is a fifth below the position mean's, or lower.
+# **Guess**, before you look: which of them can be copied at 80 %?
 
 # %%
 print("80 % hidden           nearest visible   position mean   mean plus residual   can be copied")
@@ -560,8 +564,9 @@ print("measured: the encoder is more than 2.5 times as fast:", "yes" if alone > 
 print("measured: the whole model is more than twice as fast:", "yes" if whole > 2 else "no")
 
 # %% [markdown]
-# Somewhat less than the count says: what is not a matrix product (norms, copies, the start of each operation) does not shrink as much.
-# The saved time goes into larger batches and more clips, and memory shrinks likewise.
+# By how much exactly depends on the machine: `print(alone, whole)` shows yours. It is less than the count says: what is not a matrix
+# product (norms, copies, the start of each operation) does not shrink as much. The saved time goes into larger batches and more clips,
+# and memory shrinks likewise.
 #
 # ## 9. Why 80 %?
 #
@@ -599,13 +604,14 @@ for what, curves in zip(("sound", "picture"), compared.values(), strict=True):
     print(f"{what}: ahead by", ", ".join(f"{ahead[ratio]:.2f} at {100 * ratio:.0f} %" for ratio in (0.1, 0.5, 0.8, 0.95)))
 
 # %% [markdown]
-# With a tenth of the sound hidden the copy rivals the model: there is nothing to gain by understanding. With half or
-# more hidden the model is well ahead. At 95 % it begins to fail, too. 80 % is where the distance is still large, and computing is cheap.
+# With a tenth of the sound hidden the copy rivals the model: there is nothing to gain by understanding. In the picture it is ahead even
+# there, but a third as far as at 80 %. It is furthest ahead at about half hidden in the sound and at 80 % in the picture; at 95 % it
+# begins to fail. 80 % is where the distance is large in both, and computing is cheap.
 #
 # **What this does not show.** The model was trained at 80 %, so other shares are new to it. And a loss says nothing of what the
 # *embedding* is worth: for that, one trains a model at each share and probes it (lesson 04 trains, `mavil-edu probe` judges). The paper
 # did. As its readers recall, about 80 % did best for sound and picture alike, and random hiding better than other ways, though structured
-# ways look harder. Masked models of single pictures hide 75 %, those of video up to 90 %. To try it yourself, half an hour each:
+# ways look harder. Masked models of single pictures hide 75 %, those of video up to 90 %. To try a share yourself, half an hour:
 #
 # `mavil-edu pretrain --data my_clips --minutes 30 --config.objective.audio-ratio 0.3 --config.objective.video-ratio 0.3 --out runs/few`
 
@@ -632,4 +638,4 @@ quiz("why_drop")
 # - A way of hiding is hard where copying fails: tubes and blocks in pictures. Whole moments and whole frames can be copied in our clips.
 # - At 80 % the encoders compute five times less; then the decoders are the larger part.
 #
-# **Next:** `04_masked_autoencoder`: fill in what is hidden.
+# **Next:** [04_masked_autoencoder](04_masked_autoencoder.ipynb): fill in what is hidden.

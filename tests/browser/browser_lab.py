@@ -53,13 +53,14 @@ def missing() -> str | None:
 class Lab:
     """A JupyterLab server on 127.0.0.1 whose settings, trusted notebooks and workspaces are its own. Use it with `with`.
 
-    folder: an empty folder. What stands in `folder/course` is served: notebooks/ and the data_samples/ that they read.
+    folder: an empty folder. What stands in `folder/course` is served: notebooks/, and the data_samples/, docs/ and results/ that they read.
     """
 
     def __init__(self, folder: Path):
         self.course, self.home, self.token = folder / "course", folder / "jupyter", secrets.token_hex(16)
         (self.course / "notebooks").mkdir(parents=True)
-        shutil.copytree(ROOT / "data_samples", self.course / "data_samples")
+        for read in ("data_samples", "docs", "results"):
+            shutil.copytree(ROOT / read, self.course / read)
         for name, values in SETTINGS.items():
             path = self.home / "config" / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
