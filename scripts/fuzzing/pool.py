@@ -1,0 +1,185 @@
+"""Cases run in a process of their own that may crash, hang or take all memory; each end is told and the next case goes on."""
+
+import faulthandler
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SECONDS = 10.0  # after which a case hangs
+PEAK = 1 << 30  # bytes that a case may take beside what its process had before
+AHEAD = 4 << 30  # bytes of address space beside that; more is refused by the system, so that no case takes the machine
+
+
+@dataclass
+class Outcome:
+    """What became of one case."""
+
+    outcome: str  # in a word or two, for the count
+    mutation: str  # what was done to what
+    faults: list[str] = field(default_factory=list)  # claims that the case refutes, a line each
+    seconds: float = 0.0
+    peak: int = 0  # bytes taken at most
+
+
+Work = Callable[[int], Outcome]
+_hear: Callable[[str], None] = lambda what: None  # what a worker does with the steps of its case
+_steps: list[str] = []  # of the case at hand
+
+
+def step(what: str) -> None:
+    """Says what a case does next: first what its input is, then each thing that is tried with it.
+
+    The time that it may take begins anew with each; a crash, a hang and all else that ends a case is told with these words.
+    """
+    _steps.append(what)
+    _hear(what)
+
+
+def _resident(name: str) -> int:
+    """Bytes by /proc: VmRSS now, VmHWM at most since it was last reset, VmSize of address space."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) << 10
+    raise RuntimeError(f"/proc/self/status tells no {name}.")
+
+
+def measured(work: Work, case: int) -> Outcome:
+    """Runs a case here; what it raises, takes too much of, or is refused is a fault."""
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    before, began = _resident("VmRSS"), time.monotonic()
+    _steps.clear()
+    try:
+        found = work(case)
+    except MemoryError:
+        found = Outcome("memory", "", ["memory: an allocation was refused"])
+    except BaseException as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno} {last.name})"
+        found = Outcome("raised", "", [f"raised: {told}"])
+    if not found.mutation and _steps:
+        found.mutation, found.faults = _steps[0], [f"{fault}, while {_steps[-1]}" for fault in found.faults]
+    found.seconds, found.peak = round(time.monotonic() - began, 3), max(0, _resident("VmHWM") - before)
+    if found.peak > PEAK:
+        found.faults.append(f"memory: {found.peak >> 20} MB were taken")
+    return found
+
+
+def _serve(work: Work, asked: int, answers: int, log: Path, seconds: float) -> None:
+    """A worker's life: a case's number a line in, its outcome as JSON a line out."""
+    number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    os.dup2(number, 1)
+    os.dup2(number, 2)
+    faulthandler.enable(number)
+    most = _resident("VmSize") + AHEAD
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with os.fdopen(asked) as numbers, os.fdopen(answers, "w") as out:
+
+        def answer(words: dict) -> None:
+            out.write(json.dumps(words) + "\n")
+            out.flush()
+
+        def hear(what: str) -> None:
+            faulthandler.dump_traceback_later(0.95 * seconds, file=number)
+            answer({"step": what})
+
+        global _hear
+        _hear = hear
+        for line in numbers:
+            os.ftruncate(number, 0)
+            faulthandler.dump_traceback_later(0.95 * seconds, file=number)
+            found = measured(work, int(line))
+            faulthandler.cancel_dump_traceback_later()
+            answer(found.__dict__)
+
+
+class _Worker:
+    """A forked process that serves cases."""
+
+    def __init__(self, work: Work, log: Path, seconds: float):
+        theirs, self.asking = os.pipe()
+        self.reading, back = os.pipe()
+        self.child = os.fork()
+        if self.child == 0:
+            status = 1
+            try:
+                os.close(self.asking)
+                os.close(self.reading)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                _serve(work, theirs, back, log, seconds)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(theirs)
+        os.close(back)
+        self.log, self.seconds, self.unread = log, seconds, b""
+
+    def ask(self, case: int) -> Outcome | None:
+        """The outcome, or None where the worker is gone or a step of its case does not end in time."""
+        os.write(self.asking, f"{case}\n".encode())
+        self.steps, self.began = [], time.monotonic()
+        while True:
+            while b"\n" not in self.unread:
+                ready, _, _ = select.select([self.reading], [], [], max(0.0, self.began + self.seconds - time.monotonic()))
+                piece = os.read(self.reading, 1 << 16) if ready else b""
+                if not piece:
+                    return None
+                self.unread += piece
+            line, _, self.unread = self.unread.partition(b"\n")
+            words = json.loads(line)
+            if "step" not in words:
+                return Outcome(**words)
+            self.steps.append(words["step"])
+            self.began = time.monotonic()
+
+    def said(self) -> str:
+        """What a worker that died or hangs left: where it was, in one line."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        where = [line.strip() for line in lines if line.strip()]
+        return " | ".join(where[:1] + [line for line in where[1:] if "File" in line][:6])[:600]
+
+    def end(self) -> int:
+        """Ends it; its status as `os.waitpid` gives it."""
+        os.close(self.asking)
+        pid, status = os.waitpid(self.child, os.WNOHANG)
+        if not pid:
+            time.sleep(0.05)
+            os.kill(self.child, signal.SIGKILL)
+            _, status = os.waitpid(self.child, 0)
+        os.close(self.reading)
+        return status
+
+
+def campaign(work: Work, cases: list[int], log: Path, seconds: float = SECONDS) -> Iterator[tuple[int, Outcome]]:
+    """Each case's number and outcome, in order; a worker that crashed or hangs is told, ended, and another takes its place."""
+    worker = None
+    try:
+        for case in cases:
+            worker = worker or _Worker(work, log, seconds)
+            try:
+                found = worker.ask(case)
+            except BrokenPipeError:
+                found = None
+            if found is None:
+                lasted, steps = time.monotonic() - worker.began, [*worker.steps, "", ""]
+                hung = lasted >= seconds
+                time.sleep(0.0 if hung else 0.1)  # a process that died may not be gone yet
+                said, status = worker.said(), worker.end()
+                how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+                where = f"while {steps[len(worker.steps) - 1]}; {said}"
+                fault = f"hang: over {seconds:g} s {where}" if hung else f"crash: {how} {where}"
+                found = Outcome("hang" if hung else "crash", steps[0], [fault], round(lasted, 3))
+                worker = None
+            yield case, found
+    finally:
+        if worker is not None:
+            worker.end()
+        sys.stdout.flush()
