@@ -148,12 +148,14 @@ class Source:
     def measured(self) -> float:
         """The clip's length in seconds by its packets' timestamps, read to the end without decoding; rewinds."""
         self.rewind()
-        end = self.zero
+        ends: dict[int, int] = {}  # by a stream's number, in its own unit: fractions of each packet would take seconds of a long file
         for packet in self.packets(*self.streams):
-            if packet is not None and packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet is not None and (pts := packet.pts) is not None:
+                index, end = packet.stream_index, pts + (packet.duration or 0)
+                ends[index] = max(ends.get(index, end), end)
+        units = {stream.index: stream.time_base for stream in self.streams.values()}
         self.rewind()
-        return end - self.zero
+        return max([0.0, *(float(end * units[index]) - self.zero for index, end in ends.items())])
 
     def codec(self, kind: str) -> str | None:
         """The name of a stream's codec, as FFmpeg's decoder has it."""

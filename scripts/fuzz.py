@@ -11,6 +11,7 @@ Linux only (it reads /proc).
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -18,12 +19,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import torch
-
 from fuzzing.pool import PEAK, SECONDS, campaign, measured
+
 from mavil_edu.checkpoint import versions, write_json
 
 FAMILIES = ("media", "shards", "lists", "configs", "checkpoints", "arguments")
@@ -65,6 +68,15 @@ def one_family(name: str, cases: list[int] | None, place: Path, show: bool) -> d
     }
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[dict]:
+    """What a result's file holds by now, while nobody else may write it: families may be run apart."""
+    with Path(f"{path}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    Path(f"{path}.lock").unlink(missing_ok=True)
+
+
 def keep_input(name: str, case: int, place: Path) -> int:
     """Runs a case in this process with its input left in a folder; 1 where it refutes a claim."""
     family = import_module(f"fuzzing.{name}")
@@ -81,7 +93,7 @@ def main() -> int:
     parser.add_argument("--case", type=int, help="one case of one family")
     parser.add_argument("--cases", type=int, help="the first so many of each family, in place of all")
     parser.add_argument("--keep", type=Path, help="with --case: a new folder in which its input is left; the case then runs unguarded")
-    parser.add_argument("--out", type=Path, help="a JSON file for the result")
+    parser.add_argument("--out", type=Path, help="a JSON file for the result; families in it that are not run now are kept")
     arguments = parser.parse_args()
     if arguments.case is not None and len(arguments.only) != 1:
         parser.error("--case needs --only and one family")
@@ -91,16 +103,17 @@ def main() -> int:
     cases = [arguments.case] if arguments.case is not None else None if arguments.cases is None else list(range(arguments.cases))
     with tempfile.TemporaryDirectory() as place:
         found = {name: one_family(name, cases, Path(place), arguments.case is not None) for name in arguments.only}
-    result = {
+    origin = {
         "command": " ".join(["python", "scripts/fuzz.py", *sys.argv[1:]]),
         "real_clips": bool(os.environ.get("MAVIL_DATA")),
-        "limits": {"seconds": SECONDS, "megabytes": PEAK >> 20},
         "machine": platform.machine(),
         "versions": versions(),
-        "families": found,
     }
     if arguments.out:
-        write_json(arguments.out, result)
+        with locked(arguments.out) as stored:
+            stored["limits"] = {"seconds": SECONDS, "megabytes": PEAK >> 20}
+            stored.setdefault("families", {}).update({name: one | origin for name, one in found.items()})
+            write_json(arguments.out, stored)
     print(json.dumps({name: {k: v for k, v in one.items() if k != "each"} for name, one in found.items()}, indent=1))
     return 1 if any(one["faults"] for one in found.values()) else 0
 

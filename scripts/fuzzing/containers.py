@@ -130,7 +130,9 @@ def damage_part(rng: Random, raw: bytearray) -> str | None:
         if kind == "ebml" and end - content in (4, 8) and rng.random() < 0.4:  # may be a float: durations, sample rates
             raw[content:end] = struct.pack(">f" if end - content == 4 else ">d", rng.choice([f for f in FLOATS if abs(f) != 1e300]))
         elif kind == "ebml" and end - content <= 8:
-            raw[content:end] = rng.choice([0, 1, (1 << 8 * (end - content)) - 1, rng.getrandbits(8 * (end - content))]).to_bytes(end - content, "big")
+            raw[content:end] = rng.choice([0, 1, (1 << 8 * (end - content)) - 1, rng.getrandbits(8 * (end - content))]).to_bytes(
+                end - content, "big"
+            )
         else:
             at = content + width * rng.randrange(max(1, (end - content) // width))
             raw[at : at + width] = rng.choice(NUMBERS[width]).to_bytes(width, "little" if kind in ("little", "ogg") else "big")

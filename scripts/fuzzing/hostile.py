@@ -148,6 +148,7 @@ def ten_hours(target: Path) -> Path:
             time += step
     return target
 
+
 def _ten_hours(claimed: float | None) -> Make:
     def make(target: Path, sources: list[Path]) -> str:
         raw = _named(sources, "ten_hours")

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SECONDS = 10.0  # after which a case hangs
+SECONDS = 10.0  # of the processor, after which a step of a case hangs
+PATIENCE = 6  # times that by the clock, where a step only waits, or the machine is busy
 PEAK = 1 << 30  # bytes that a case may take beside what its process had before
 AHEAD = 4 << 30  # bytes of address space beside that; more is refused by the system, so that no case takes the machine
 
@@ -72,12 +73,13 @@ def measured(work: Work, case: int) -> Outcome:
     return found
 
 
-def _serve(work: Work, asked: int, answers: int, log: Path, seconds: float) -> None:
+def _serve(work: Work, asked: int, answers: int, log: Path) -> None:
     """A worker's life: a case's number a line in, its outcome as JSON a line out."""
     number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(number, 1)
     os.dup2(number, 2)
     faulthandler.enable(number)
+    faulthandler.register(signal.SIGUSR1, number)  # asked where it is, when it hangs
     most = _resident("VmSize") + AHEAD
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -88,17 +90,13 @@ def _serve(work: Work, asked: int, answers: int, log: Path, seconds: float) -> N
             out.flush()
 
         def hear(what: str) -> None:
-            faulthandler.dump_traceback_later(0.95 * seconds, file=number)
             answer({"step": what})
 
         global _hear
         _hear = hear
         for line in numbers:
             os.ftruncate(number, 0)
-            faulthandler.dump_traceback_later(0.95 * seconds, file=number)
-            found = measured(work, int(line))
-            faulthandler.cancel_dump_traceback_later()
-            answer(found.__dict__)
+            answer(measured(work, int(line)).__dict__)
 
 
 class _Worker:
@@ -114,31 +112,41 @@ class _Worker:
                 os.close(self.asking)
                 os.close(self.reading)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-                _serve(work, theirs, back, log, seconds)
+                _serve(work, theirs, back, log)
                 status = 0
             finally:
                 os._exit(status)
         os.close(theirs)
         os.close(back)
-        self.log, self.seconds, self.unread = log, seconds, b""
+        self.log, self.seconds, self.unread, self.hung = log, seconds, b"", False
 
     def ask(self, case: int) -> Outcome | None:
         """The outcome, or None where the worker is gone or a step of its case does not end in time."""
         os.write(self.asking, f"{case}\n".encode())
         self.steps, self.began = [], time.monotonic()
         while True:
+            before = self.used()
             while b"\n" not in self.unread:
-                ready, _, _ = select.select([self.reading], [], [], max(0.0, self.began + self.seconds - time.monotonic()))
-                piece = os.read(self.reading, 1 << 16) if ready else b""
-                if not piece:
+                ready, _, _ = select.select([self.reading], [], [], min(0.5, self.seconds))
+                if ready and (piece := os.read(self.reading, 1 << 16)):
+                    self.unread += piece
+                elif ready or self.used() - before > self.seconds or time.monotonic() - self.began > PATIENCE * self.seconds:
+                    self.hung = not ready
                     return None
-                self.unread += piece
             line, _, self.unread = self.unread.partition(b"\n")
             words = json.loads(line)
             if "step" not in words:
                 return Outcome(**words)
             self.steps.append(words["step"])
             self.began = time.monotonic()
+
+    def used(self) -> float:
+        """Seconds of the processor that the worker has had; a worker that is gone needs no more."""
+        try:
+            user, system = Path(f"/proc/{self.child}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:
+            return 0.0
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def said(self) -> str:
         """What a worker that died or hangs left: where it was, in one line."""
@@ -169,9 +177,10 @@ def campaign(work: Work, cases: list[int], log: Path, seconds: float = SECONDS) 
             except BrokenPipeError:
                 found = None
             if found is None:
-                lasted, steps = time.monotonic() - worker.began, [*worker.steps, "", ""]
-                hung = lasted >= seconds
-                time.sleep(0.0 if hung else 0.1)  # a process that died may not be gone yet
+                lasted, steps, hung = time.monotonic() - worker.began, [*worker.steps, "", ""], worker.hung
+                if hung:
+                    os.kill(worker.child, signal.SIGUSR1)
+                time.sleep(0.3)  # to tell where it is; one that died may not be gone yet
                 said, status = worker.said(), worker.end()
                 how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
                 where = f"while {steps[len(worker.steps) - 1]}; {said}"

@@ -64,7 +64,11 @@ def _header(rng: Random, raw: bytearray) -> str:
     name, where, value = rng.choice(
         [
             ("name", 0, rng.choice([b"../../x\0", b"/etc/passwd\0", b"000000001.json\0", b"\xff\xfe\0", b"\0", b"a" * 100])),
-            ("size", 124, rng.choice([b"77777777777\0", b"00000000000\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-0000000001\0", b"xyz\0"])),
+            (
+                "size",
+                124,
+                rng.choice([b"77777777777\0", b"00000000000\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-0000000001\0", b"xyz\0"]),
+            ),
             ("kind", 156, rng.choice([b"1", b"2", b"3", b"5", b"6", b"x", b"g", b"L", b"S", b"\0", b"\xff"])),
             ("prefix", 345, rng.choice([b"..\0", b"/\0", b"a" * 155])),
         ]
@@ -139,8 +143,10 @@ def _values(labels: dict) -> bool:
     """Whether labels are what `Labels` says: texts, numbers that are finite or NaN for unknown, tuples of texts; one kind in a column."""
     kinds = {name: {type(value) for value in column} for name, column in labels.items()}
     texts = all(isinstance(part, str) for column in labels.values() for value in column if isinstance(value, tuple) for part in value)
-    return texts and all(len(kind - {int}) <= 1 and kind <= {str, float, int, tuple} for kind in kinds.values()) and not any(
-        isinstance(value, float) and math.isinf(value) for column in labels.values() for value in column
+    return (
+        texts
+        and all(len(kind - {int}) <= 1 and kind <= {str, float, int, tuple} for kind in kinds.values())
+        and not any(isinstance(value, float) and math.isinf(value) for column in labels.values() for value in column)
     )
 
 
@@ -178,6 +184,7 @@ def check(folder: Path, shelf: Shelf, changed: bool) -> tuple[str, list[str]]:
 
 def run(case: int, shelf: Shelf, keep: bool = False) -> Outcome:
     folder = shelf.place / "case"
+    shutil.rmtree(folder, ignore_errors=True)  # left by a worker that died
     shutil.copytree(shelf.honest, folder)
     try:
         done, agreed = damage(case, folder)

@@ -38,7 +38,15 @@ MADE = [
     ("ts", "libx264", "aac", {}),
     ("mkv", "libx264", "ac3", {}),
 ]
-SOUNDS = [("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "libmp3lame"), ("ogg", "libopus"), ("aac", "aac"), ("m4a", "aac"), ("wma", "wmav2")]
+SOUNDS = [
+    ("wav", "pcm_s16le"),
+    ("flac", "flac"),
+    ("mp3", "libmp3lame"),
+    ("ogg", "libopus"),
+    ("aac", "aac"),
+    ("m4a", "aac"),
+    ("wma", "wmav2"),
+]
 FORMATS = {"mkv": "matroska", "ts": "mpegts", "wmv": "asf", "wma": "asf", "aac": "adts", "m4a": "ipod", "mpg": "mpeg", "ogv": "ogg"}
 PIXELS = {"mjpeg": "yuvj420p", "png": "rgb24", "prores": "yuv422p10le", "rawvideo": "bgr24", "huffyuv": "yuv422p"}
 
