@@ -148,12 +148,12 @@ class Source:
     def measured(self) -> float:
         """The clip's length in seconds by its packets' timestamps, read to the end without decoding; rewinds."""
         self.rewind()
-        ends: dict[int, int] = {}  # by a stream's number, in its own unit: fractions of each packet would take seconds of a long file
-        for packet in self.packets(*self.streams):
-            if packet is not None and (pts := packet.pts) is not None:
-                index, end = packet.stream_index, pts + (packet.duration or 0)
-                ends[index] = max(ends.get(index, end), end)
         units = {stream.index: stream.time_base for stream in self.streams.values()}
+        ends: dict[int, int] = {}  # by a stream's number, in its own unit: a fraction for each packet would take seconds of a long file
+        for packet in self.packets(*self.streams) if units else ():
+            if packet is not None and (pts := packet.pts) is not None and (index := packet.stream_index) in units:
+                end = pts + (packet.duration or 0)
+                ends[index] = max(ends.get(index, end), end)
         self.rewind()
         return max([0.0, *(float(end * units[index]) - self.zero for index, end in ends.items())])
 

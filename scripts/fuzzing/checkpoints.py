@@ -19,7 +19,7 @@ from mavil_edu.config import ModelConfig, TransformerConfig
 from mavil_edu.released import export_released, load_released, read_weights
 from mavil_edu.start import start_from
 
-CASES = 1600
+CASES = 1100
 VALUES = [float("nan"), float("inf"), float("-inf"), 3e38]
 
 

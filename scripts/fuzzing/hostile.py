@@ -93,7 +93,7 @@ def _matroska(width: int, height: int) -> Make:
 def _stsd(width: int, height: int) -> Make:
     def make(target: Path, sources: list[Path]) -> str:
         raw = _named(sources, "000.mp4")
-        for start, content, end, name in boxes(bytes(raw)):
+        for _, content, end, name in boxes(bytes(raw)):
             if name == "stsd" and (place := raw.find(b"avc1", content, end)) >= 0:
                 raw[place + 28 : place + 32] = struct.pack(">HH", width, height)
             if name == "tkhd":
@@ -109,7 +109,7 @@ def _duration(word: str, value: int) -> Make:
 
     def make(target: Path, sources: list[Path]) -> str:
         raw = _named(sources, word)
-        for _, content, end, name in boxes(bytes(raw)):
+        for _, content, _, name in boxes(bytes(raw)):
             where = {"mvhd": 16, "mdhd": 16, "tkhd": 20}.get(name)
             if where is not None:
                 raw[content + where : content + where + 4] = struct.pack(">I", value)
@@ -122,7 +122,7 @@ def _duration(word: str, value: int) -> Make:
     return make
 
 
-def ten_hours(target: Path) -> Path:
+def ten_hours(target: Path, hours: float = HOURS) -> Path:
     """Ten hours of tiny pictures, two a second, and of sound, in Matroska: one packet of each, again and again."""
     with av.open(str(target), "w", format="matroska", options=EXACT) as container:
         video, audio = container.add_stream("mpeg4", rate=2), container.add_stream("flac", rate=8000, layout="mono")
@@ -135,7 +135,7 @@ def ten_hours(target: Path) -> Path:
         step = heard[0].duration * heard[0].time_base
         heard_bytes, image_bytes = bytes(heard[0]), bytes(image)
         time, shown = Fraction(0), 0
-        while time < HOURS * 3600:
+        while time < hours * 3600:
             for content, stream, at, length in ((heard_bytes, audio, time, step), (image_bytes, video, Fraction(shown, 2), Fraction(1, 2))):
                 if stream is video and at > time:
                     continue
@@ -227,5 +227,5 @@ SPECIALS: list[Make] = [
     _text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{name}\n#EXT-X-ENDLIST\n", "a playlist that names itself"),
     _text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{other}\n#EXT-X-ENDLIST\n", "a playlist of another file"),
     _text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n/dev/zero\n", "a live playlist of an endless device"),
-    _text("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n", "a stream description"),
+    _text("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n", "a stream told"),
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import av
 import torch
 
 from fuzzing.containers import damage_part, parts, seal_pages
-from fuzzing.hostile import SPECIALS, ten_hours
+from fuzzing.hostile import HOURS, SPECIALS, ten_hours
 from fuzzing.mutations import ANYWHERE, splice
 from fuzzing.pool import Outcome, step
 from fuzzing.sources import gather, remux
@@ -45,12 +45,12 @@ class Context:
     good: Sample
 
 
-def prepare(place: Path) -> Context:
-    """Writes the sources and takes their measure."""
+def prepare(place: Path, hours: float = HOURS) -> Context:
+    """Writes the sources and takes their measure. hours: of the file that is to be long."""
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     sources = gather(place)
-    ten_hours(place / "ten_hours.mkv")
+    ten_hours(place / "ten_hours.mkv", hours)
     whole, packets = {}, {}
     for path in sources:
         verdict = inspect_file(path, MODEL)
@@ -162,7 +162,7 @@ def faults_of_clip(clip: Clip, samples: int, frames: int) -> list[str]:
 
 
 def faults_of_verdict(verdict: Inspection, source: tuple[float, ...] | None = None, cut: bool = False) -> list[str]:
-    """What of a verdict cannot be. source: seconds of the undamaged file's sound and pictures, and promised ones; cut: its end was cut off."""
+    """What of a verdict cannot be. source: seconds of the whole file's sound and pictures, and promised ones; cut: its end was cut off."""
     v, faults = verdict, []
     try:
         json.dumps(asdict(v) | {"path": ""}, allow_nan=False)

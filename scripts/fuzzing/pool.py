@@ -31,7 +31,7 @@ class Outcome:
 
 
 Work = Callable[[int], Outcome]
-_hear: Callable[[str], None] = lambda what: None  # what a worker does with the steps of its case
+_hear: Callable[[str], None] = str  # what a worker does with the steps of its case; outside of one nothing
 _steps: list[str] = []  # of the case at hand
 
 
