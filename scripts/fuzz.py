@@ -38,13 +38,14 @@ def kind_of(fault: str) -> str:
     return fault.partition(":")[0]
 
 
-def one_family(name: str, cases: list[int] | None, place: Path, show: bool) -> dict:
-    """Runs a family's cases; the counts of what became of them, and the faults."""
+def one_family(name: str, cases: list[int] | None, part: tuple[int, int], place: Path, show: bool) -> dict:
+    """Runs a family's cases, or every so many of them; the counts of what became of them, and the faults."""
     family = import_module(f"fuzzing.{name}")
     folder = place / name
     folder.mkdir()
     context = family.prepare(folder)
     cases = list(range(family.CASES)) if cases is None else cases
+    cases = cases[part[0] :: part[1]]
     began, outcomes, faults, told, slowest, peak = time.monotonic(), Counter(), Counter(), [], (0.0, -1), (0, -1)
     for done, (case, found) in enumerate(campaign(lambda case: family.run(case, context), cases, place / f"{name}.log"), start=1):
         outcomes[found.outcome] += 1
@@ -66,6 +67,15 @@ def one_family(name: str, cases: list[int] | None, place: Path, show: bool) -> d
         "most_memory": {"megabytes": peak[0] >> 20, "case": peak[1]},
         "each": told[:MOST_TOLD],
     }
+
+
+def added(one: dict, other: dict) -> dict:
+    """The result of two parts of a family."""
+    both = other | {name: one[name] + other[name] for name in ("cases", "seconds", "each")}
+    both |= {name: dict(sorted((Counter(one[name]) + Counter(other[name])).items())) for name in ("outcomes", "faults")}
+    both["slowest"] = max(one["slowest"], other["slowest"], key=lambda found: found["seconds"])
+    both["most_memory"] = max(one["most_memory"], other["most_memory"], key=lambda found: found["megabytes"])
+    return both | {"command": f"{one['command']}; {other['command']}"}
 
 
 @contextmanager
@@ -92,6 +102,7 @@ def main() -> int:
     parser.add_argument("--only", choices=FAMILIES, nargs="+", default=FAMILIES)
     parser.add_argument("--case", type=int, help="one case of one family")
     parser.add_argument("--cases", type=int, help="the first so many of each family, in place of all")
+    parser.add_argument("--part", type=int, nargs=2, metavar=("I", "N"), help="cases I, I + N, …; in --out it is added to the other parts")
     parser.add_argument("--keep", type=Path, help="with --case: a new folder in which its input is left; the case then runs unguarded")
     parser.add_argument("--out", type=Path, help="a JSON file for the result; families in it that are not run now are kept")
     arguments = parser.parse_args()
@@ -102,7 +113,9 @@ def main() -> int:
         return keep_input(arguments.only[0], arguments.case, arguments.keep)
     cases = [arguments.case] if arguments.case is not None else None if arguments.cases is None else list(range(arguments.cases))
     with tempfile.TemporaryDirectory() as place:
-        found = {name: one_family(name, cases, Path(place), arguments.case is not None) for name in arguments.only}
+        found = {
+            name: one_family(name, cases, arguments.part or (0, 1), Path(place), arguments.case is not None) for name in arguments.only
+        }
     origin = {
         "command": " ".join(["python", "scripts/fuzz.py", *sys.argv[1:]]),
         "real_clips": bool(os.environ.get("MAVIL_DATA")),
@@ -112,7 +125,9 @@ def main() -> int:
     if arguments.out:
         with locked(arguments.out) as stored:
             stored["limits"] = {"seconds": SECONDS, "megabytes": PEAK >> 20}
-            stored.setdefault("families", {}).update({name: one | origin for name, one in found.items()})
+            families = stored.setdefault("families", {})
+            for name, one in found.items():
+                families[name] = added(families[name], one | origin) if arguments.part and name in families else one | origin
             write_json(arguments.out, stored)
     print(json.dumps({name: {k: v for k, v in one.items() if k != "each"} for name, one in found.items()}, indent=1))
     return 1 if any(one["faults"] for one in found.values()) else 0

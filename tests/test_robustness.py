@@ -17,6 +17,7 @@ from mavil_edu import MAViL, inspection, media, streams, tiny
 from mavil_edu.checkpoint import load_checkpoint, save_checkpoint, save_model
 from mavil_edu.config import AudioConfig, Config, ModelConfig, TransformerConfig, VideoConfig, from_dict, to_dict
 from mavil_edu.data.folder import FolderClips, TiledClips
+from mavil_edu.data.labels import folder_labels
 from mavil_edu.data.shard_files import ShardError, StoredClip
 from mavil_edu.data.shards import Shards
 from mavil_edu.data.vggsound import read_vggsound
@@ -24,7 +25,7 @@ from mavil_edu.inspection import inspect_file
 from mavil_edu.media import MediaError, clip_seconds, read_clip
 from mavil_edu.run import stored_run
 from mavil_edu.start import starting_config
-from mavil_edu.train import Progress, make_optimiser
+from mavil_edu.train import Progress, _go_on, make_fabric, make_optimiser
 
 CONFIG = tiny()
 TINY = CONFIG.model
@@ -279,10 +280,16 @@ def test_an_optimiser_of_other_groups_or_numbers_is_refused(saved, tmp_path, cha
             load_checkpoint(tmp_path, model, optimiser)
 
 
-def test_a_stored_progress_of_other_kinds_is_refused():
-    with pytest.raises(ValueError, match="This is no Progress"):
-        from_dict(Progress, {"step": "many"})
-    assert from_dict(Progress, {"step": 3, "seconds": 1.5, "skipped": {"a": "b"}, "held_out": None}).step == 3
+def test_a_stored_progress_of_other_kinds_is_refused(tmp_path):
+    model, fabric = MAViL(CONFIG), make_fabric(CONFIG)
+    optimiser = make_optimiser(model, CONFIG.train)
+    state = {"step": 3, "drawn": 96, "seconds": 1.5, "skipped": {"a.mp4": "silent"}, "held_out": None}
+    save_checkpoint(tmp_path / "checkpoints", model, optimiser, state)
+    assert _go_on(tmp_path, CONFIG, model, optimiser, fabric) == Progress(**state)
+    path = tmp_path / "checkpoints" / "step-0000003" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"drawn": "many"}))
+    with pytest.raises(ValueError, match="This is no Progress: .*drawn"):
+        _go_on(tmp_path, CONFIG, model, optimiser, fabric)
 
 
 def test_a_name_too_long_for_a_file_is_no_model():
@@ -323,6 +330,13 @@ def test_what_is_wrong_in_a_list_is_told_in_a_sentence_however_long_the_field(tm
     with pytest.raises(ValueError, match="the split is 'xxx") as caught:
         read_vggsound(tmp_path / "list.csv")
     assert len(str(caught.value)) < 500
+
+
+def test_a_name_in_labels_csv_that_is_too_long_for_a_file_is_not_there(tmp_path):
+    files = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    (tmp_path / "labels.csv").write_text(f"clip,material\na.mp4,wood\nb.mp4,wood\n{'x' * 5000},wood\n")
+    labels, note = folder_labels(tmp_path, files)
+    assert labels == {"material": ["wood", "wood"]} and "3 of the 3 clips that it names are not there" in note
 
 
 def test_the_smallest_config_of_a_model_without_decoders_still_loads(tmp_path):
