@@ -15,12 +15,13 @@ import fcntl
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -47,19 +48,21 @@ def one_family(name: str, cases: list[int] | None, part: tuple[int, int], place:
     cases = list(range(family.CASES)) if cases is None else cases
     cases = cases[part[0] :: part[1]]
     began, outcomes, faults, told, slowest, peak = time.monotonic(), Counter(), Counter(), [], (0.0, -1), (0, -1)
-    for done, (case, found) in enumerate(campaign(lambda case: family.run(case, context), cases, place / f"{name}.log"), start=1):
-        outcomes[found.outcome] += 1
-        faults.update({kind_of(fault) for fault in found.faults})
-        slowest, peak = max(slowest, (found.seconds, case)), max(peak, (found.peak, case))
-        if found.faults:
-            told.append({"case": case, "mutation": found.mutation, "faults": found.faults})
-            print(f"{name} {case}: {found.mutation}\n    " + "\n    ".join(found.faults[:4]), file=sys.stderr, flush=True)
-        if show:
-            print(json.dumps(found.__dict__, indent=1))
-        if done % 500 == 0:
-            print(f"{name}: {done} of {len(cases)}, {sum(faults.values())} faults", file=sys.stderr, flush=True)
+    each = campaign(lambda case: family.run(case, context), cases, place / f"{name}.log")
+    with suppress(KeyboardInterrupt):  # what was done by then counts
+        for done, (case, found) in enumerate(each, start=1):
+            outcomes[found.outcome] += 1
+            faults.update({kind_of(fault) for fault in found.faults})
+            slowest, peak = max(slowest, (found.seconds, case)), max(peak, (found.peak, case))
+            if found.faults:
+                told.append({"case": case, "mutation": found.mutation, "faults": found.faults})
+                print(f"{name} {case}: {found.mutation}\n    " + "\n    ".join(found.faults[:4]), file=sys.stderr, flush=True)
+            if show:
+                print(json.dumps(found.__dict__, indent=1))
+            if done % 250 == 0:
+                print(f"{name}: {done} of {len(cases)}, {sum(faults.values())} faults", file=sys.stderr, flush=True)
     return {
-        "cases": len(cases),
+        "cases": sum(outcomes.values()),
         "outcomes": dict(sorted(outcomes.items())),
         "faults": dict(sorted(faults.items())),
         "seconds": round(time.monotonic() - began, 1),
@@ -109,6 +112,7 @@ def main() -> int:
     if arguments.case is not None and len(arguments.only) != 1:
         parser.error("--case needs --only and one family")
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     if arguments.keep is not None:
         return keep_input(arguments.only[0], arguments.case, arguments.keep)
     cases = [arguments.case] if arguments.case is not None else None if arguments.cases is None else list(range(arguments.cases))

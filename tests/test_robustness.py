@@ -13,7 +13,7 @@ import torch
 from made_clips import make_clip, pictures, tone
 from safetensors.torch import load_file, save_file
 
-from mavil_edu import MAViL, inspection, media, streams, tiny
+from mavil_edu import MAViL, cli, inspection, media, streams, tiny
 from mavil_edu.checkpoint import load_checkpoint, save_checkpoint, save_model
 from mavil_edu.config import AudioConfig, Config, ModelConfig, TransformerConfig, VideoConfig, from_dict, to_dict
 from mavil_edu.data.folder import FolderClips, TiledClips
@@ -323,6 +323,10 @@ def test_an_index_with_a_number_without_end_is_told(tmp_path):
     (tmp_path / "index.json").write_bytes(TEXTS["digits"])
     with pytest.raises(ShardError, match=r"index\.json is no JSON"):
         Shards(tmp_path, TINY, CONFIG.train.augment)
+    (tmp_path / "index.json").write_text(json.dumps({"version": "v" * 5000}))
+    with pytest.raises(ShardError, match="is of version 'vvv") as caught:
+        Shards(tmp_path, TINY, CONFIG.train.augment)
+    assert len(str(caught.value)) < 500
 
 
 def test_what_is_wrong_in_a_list_is_told_in_a_sentence_however_long_the_field(tmp_path):
@@ -330,6 +334,12 @@ def test_what_is_wrong_in_a_list_is_told_in_a_sentence_however_long_the_field(tm
     with pytest.raises(ValueError, match="the split is 'xxx") as caught:
         read_vggsound(tmp_path / "list.csv")
     assert len(str(caught.value)) < 500
+
+
+def test_the_command_line_tells_an_error_of_the_system_in_words(capsys):
+    assert cli.main(["inspect", "x" * 5000]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: xxx") and ": File name too long." in said and "Errno" not in said and len(said) < 400
 
 
 def test_a_name_in_labels_csv_that_is_too_long_for_a_file_is_not_there(tmp_path):

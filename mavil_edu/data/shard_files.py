@@ -180,7 +180,7 @@ def _as(kind: type, values: Any, path: Path) -> Any:
     try:
         return dacite.from_dict(kind, values, dacite.Config(strict=True, check_types=True))
     except (dacite.DaciteError, TypeError, ValueError, AttributeError) as error:
-        raise ShardError(f"{path} is not what mavil-edu shards writes: {error}") from error
+        raise ShardError(f"{path} is not what mavil-edu shards writes: {str(error)[:300]}") from error
 
 
 def read_index(folder: Path) -> Index:
@@ -192,12 +192,12 @@ def read_index(folder: Path) -> Index:
     values = read_json(path)
     version = values.get("version") if isinstance(values, dict) else None
     if version != VERSION:
-        raise ShardError(f"{path} is of version {version!r} and this program reads {VERSION}; write the shards anew.")
+        raise ShardError(f"{path} is of version {version!r:.60} and this program reads {VERSION}; write the shards anew.")
     index = _as(Index, values, path)
     names = [shard.name for shard in index.shards]
     for shard in index.shards:
         if not SHARD_NAME.fullmatch(shard.name):
-            raise ShardError(f"{path} names {shard.name!r}, which is no shard of this folder. Do not use these shards.")
+            raise ShardError(f"{path} names {shard.name!r:.60}, which is no shard of this folder. Do not use these shards.")
         check_size(folder / shard.name, shard.bytes)
     if len(set(names)) < len(names):
         raise ShardError(f"{path} names a shard twice. Do not use these shards.")

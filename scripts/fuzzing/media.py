@@ -230,7 +230,7 @@ def check(path: Path, context: Context, source: tuple[float, ...] | None = None,
     tiles, _, wrong = attempt(lambda: TiledClips(clips))
     faults += wrong
     draws = [lambda: clips.sample(0, None), lambda: clips.sample(0, torch.Generator().manual_seed(1))]
-    draws += [lambda: tiles.sample(len(tiles) - 1, None)] if tiles is not None and len(tiles) else []
+    draws += [lambda: tiles.sample(len(tiles) - 1, None)] if tiles is not None and len(tiles) > 1 else []
     for draw in draws:
         step("sample")
         sample, _, wrong = attempt(draw)

@@ -151,7 +151,7 @@ def damage_text(rng: Random, raw: bytearray) -> str:
         raw[:] = rng.choice([b"", b"\0" * 100, b"null", b"[]", b'""', b"0", b"{}", b"{", b"NaN"])
         return f"only {bytes(raw[:8])!r}"
     if how == "utf16":
-        raw[:] = bytes(raw).decode().encode("utf-16")
+        raw[:] = bytes(raw).decode("utf-8", "replace").encode("utf-16")
         return "UTF-16"
     if how == "bom":
         raw[:0] = b"\xef\xbb\xbf"

@@ -112,6 +112,7 @@ class _Worker:
                 os.close(self.asking)
                 os.close(self.reading)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 _serve(work, theirs, back, log)
                 status = 0
             finally:

@@ -14,6 +14,7 @@ from mavil_edu.media import read_whole
 os.environ.setdefault("SVT_LOG", "1")  # its encoder else fills the terminal
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 3.0  # of a real clip that are kept
+LARGE = "bbb", "fire", "vp9"  # in names of clips of 1280 × 720, of which half a second is kept
 SMALL = 200_000  # bytes; such a file is taken as it is
 EXACT = {"fflags": "+bitexact"}
 # suffix, codec of the pictures, of the sound, more for the muxer
@@ -117,11 +118,11 @@ def gather(place: Path) -> list[Path]:
     for suffix, acodec in SOUNDS:
         found.append(encode(place / f"sound_{acodec}.{suffix}", None, 0, sound, None, acodec, {}))
     for path in real_clips():
-        if path.stat().st_size < SMALL:
+        large, suffix = any(word in path.stem for word in LARGE), path.suffix[1:]
+        if path.stat().st_size < SMALL and not large:
             found.append(path)
             continue
-        suffix = path.suffix[1:]
-        found.append(remux(path, place / f"cut_{path.stem}.{suffix}", SECONDS if "720" not in path.stem else 1.0))
+        found.append(remux(path, place / f"cut_{path.stem}.{suffix}", 0.5 if large else SECONDS))
         if suffix == "mp4" and "TRUNCATED" not in path.stem:
-            found.append(remux(path, place / f"again_{path.stem}.{'mkv' if 'h264' in path.stem else 'mov'}", 1.0))
+            found.append(remux(path, place / f"again_{path.stem}.{'mkv' if 'h264' in path.stem else 'mov'}", 0.5 if large else 1.0))
     return found

@@ -10,7 +10,7 @@ import mavil_edu
 
 PACKAGE = str(Path(mavil_edu.__file__).parent)
 RAISING = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
-MEMORY = re.compile(r"allocat|out of memory|not enough memory", re.IGNORECASE)
+MEMORY = re.compile(r"allocate|allocation|out of memory|not enough memory", re.IGNORECASE)
 LONGEST = 1500  # characters of a sentence
 
 
