@@ -17,7 +17,7 @@ from fuzzing.sources import ROOT
 from mavil_edu import cli, tiny
 from mavil_edu.config import to_dict
 
-CASES = 1
+CASES = 1000
 WORDS = [
     "", " ", "-1", "0", "nan", "inf", "-inf", "1e999", "-0.5", "1.5", "٣", "²", "x", "None", "--", "-", "é", "\u202e", "a b", "'", '"', "*",
     "9" * 5000, "1e-400", "[]", "{}", "a\nb", "/dev/null", "/dev/zero", "/", "..", "x" * 5000, "file:x", "concat:a|b", "http://localhost:9/x.mp4",

@@ -24,7 +24,7 @@ from mavil_edu.data.shard_writer import write_shards
 from mavil_edu.data.shards import Shards
 from mavil_edu.media import find_media
 
-CASES = 1
+CASES = 1100
 TAR, BESIDE, INDEX = "shard-000000.tar", "shard-000000.json", "index.json"
 
 
