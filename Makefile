@@ -12,6 +12,7 @@ INDEX ?=
 SYSTEM_TORCH ?=
 PYTEST_ARGS ?=
 LESSON ?=
+FUZZ_ARGS ?= --out results/fuzz.json
 CELL_TIMEOUT ?= 900
 JOBS ?= 2
 
@@ -42,6 +43,7 @@ help: ## say what there is
 	@echo '  PYTEST_ARGS="-k …"   more arguments for make test'
 	@echo '  JOBS=2               processes that make test runs in, of one thread and some 3 GB each'
 	@echo '  LESSON=03_masking    the lesson that make slides takes; all by default'
+	@echo '  FUZZ_ARGS="--only …" what make fuzz is to do; all of it by default, and written to results/fuzz.json'
 	@echo
 	@echo '  INDEX and SYSTEM_TORCH are remembered; to change them: rm -r .venv'
 
@@ -71,6 +73,10 @@ test-threads: .venv/.installed-dev ## run the notebooks twice in a row, and with
 	@$(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
 	@$(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
 	@OMP_NUM_THREADS=1 $(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
+
+.PHONY: fuzz
+fuzz: .venv/.installed-dev ## throw thousands of damaged files at the package (Linux; about half an hour of one core): docs/robustness.md
+	@OMP_NUM_THREADS=1 nice -n 5 $(venv_python) scripts/fuzz.py $(FUZZ_ARGS)
 
 .PHONY: lint
 lint: .venv/.installed-dev ## check style and spelling

@@ -1,6 +1,7 @@
 """State is saved and loaded here: a model's folder and a run's checkpoints, each written whole or not at all."""
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mavil_edu.card import model_card, run_of
 from mavil_edu.config import ModelConfig, from_dict, to_dict
@@ -62,6 +64,22 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises ValueError, with the file's name, where it cannot be read or holds none."""
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # JSON's own errors, bytes that are no UTF-8, numbers without end
+        raise ValueError(f"{path} cannot be read as JSON ({brief(error)}). Was it cut short, or changed by hand?") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds {found!r:.40} where an object with named values belongs. Was it changed by hand?")
+    return found
+
+
+def brief(error: Exception) -> str:
+    """The first line of what an error says, at most 200 characters of it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -131,6 +149,34 @@ def _known_run(model: nn.Module) -> Path | None:
     ours, stored = tensors_of(model, torch.float32), load_file(folder / MODEL_FILE)
     same = ours.keys() == stored.keys() and all(torch.equal(ours[name], stored[name].to(ours[name].dtype)) for name in ours)
     return run if same else None
+
+
+def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    """Raises ValueError where a tensor holds NaN or infinity, which every loss and every answer would inherit."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} in {path} holds NaN or infinity: the file is damaged, or its training failed.")
+
+
+def _check_shapes(build: Callable[[ModelConfig], nn.Module], config: ModelConfig, path: Path) -> None:
+    """Raises ValueError where a file's tensors are not those of a config's model; compared without making either."""
+    with torch.device("meta"), Undrawn():
+        wanted = {name: list(value.shape) for name, value in build(config).state_dict().items()}
+    with safe_open(path, "pt") as file:
+        stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, it is no dict
+    if wrong := sorted(name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name)):
+        name = wrong[0]
+        raise ValueError(
+            f"The model in {path.parent} cannot be read: {name} has shape {stored.get(name)} in {path.name} and {wanted.get(name)} by "
+            f"{CONFIG_FILE}, the first of {len(wrong)} such tensors. Was its config changed?"
+        )
+
+
+class Undrawn(TorchFunctionMode):
+    """Nothing is drawn while this is on: torch imports 150 MB of code, for seconds, to draw normal numbers for a tensor without memory."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def without_decoders(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -204,9 +250,14 @@ def find_model(folder_or_name: str | Path, revision: str | None = None) -> Path:
     Raises ValueError where a local folder holds no model, or nothing of that name can be had.
     """
     folder = Path(folder_or_name)
-    for place in (folder, folder / "model", SHIPPED / folder):
-        if (place / MODEL_FILE).is_file() and (place / CONFIG_FILE).is_file():
-            return place
+    try:
+        for place in (folder, folder / "model", SHIPPED / folder):
+            if (place / MODEL_FILE).is_file() and (place / CONFIG_FILE).is_file():
+                return place
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise ValueError(
+            f"{str(folder):.80} cannot be a model's folder ({error.strerror}); check the name and your rights to it."
+        ) from error
     if folder.exists():
         raise ValueError(
             f"{folder} holds no model: there is no {MODEL_FILE} with a {CONFIG_FILE} beside it, nor a model/ folder with them."
@@ -228,15 +279,20 @@ def load_model(build: Callable[[ModelConfig], nn.Module], folder_or_name: str | 
     """Builds a model by its saved config and gives it its saved weights, in float32 and evaluation mode.
 
     build: makes the model of a ModelConfig, such as the class itself. Raises ValueError where the folder holds no model, or a
-    config or weights that do not fit.
+    config or weights that do not fit or are no numbers.
     """
     folder = find_model(folder_or_name, revision)
+    config, path = from_dict(ModelConfig, read_json(folder / CONFIG_FILE)), folder / MODEL_FILE
     try:
-        model = build(from_dict(ModelConfig, json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))))
-        model.load_state_dict(load_file(folder / MODEL_FILE))
-    except (json.JSONDecodeError, SafetensorError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"The model in {folder} cannot be read ({first}). Was the file cut short, or its config changed?") from error
+        _check_shapes(build, config, path)
+        weights = load_file(path)
+        _check_finite(weights, path)
+        model = build(config)
+        model.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"The model in {folder} cannot be read ({brief(error)}). Was the file cut short, or its config changed?"
+        ) from error
     model.loaded_from = folder  # for its card
     return model.eval()
 
@@ -262,7 +318,7 @@ def save_checkpoint(
 
     write_folder(folder / f"step-{state['step']:07d}", fill)
     found = list_checkpoints(folder)
-    scores = {path: json.loads((path / STATE_FILE).read_text(encoding="utf-8")).get("held_out") for path in found}
+    scores = {path: read_json(path / STATE_FILE).get("held_out") for path in found}
     best = min((path for path in found if scores[path] is not None), key=scores.get, default=None)
     for old in found[:-KEEP]:
         if old != best:
@@ -293,17 +349,46 @@ def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
         raise ValueError(f"{folder} holds no checkpoint to resume from. Start without --resume, or name the run's own folder.")
     newest = checkpoints[-1]
     try:
-        state = json.loads((newest / STATE_FILE).read_text(encoding="utf-8"))
+        state = read_json(newest / STATE_FILE)
         weights, packed = load_file(newest / MODEL_FILE), load_file(newest / OPTIMISER_FILE)
         random = load_file(newest / RANDOM_FILE) if (newest / RANDOM_FILE).exists() else {}
-        groups = state.pop("param_groups")
+        for name, tensors in ((MODEL_FILE, weights), (OPTIMISER_FILE, packed)):
+            _check_finite(tensors, newest / name)
+        groups = _groups(state.pop("param_groups"), optimiser)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in packed.items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+        _check_moments(moments, optimiser)
         model.load_state_dict(weights)
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"The checkpoint {newest} cannot be read ({first}). Remove that folder to go on from the one before.") from error
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in packed.items():
-        index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = value
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"The checkpoint {newest} cannot be read ({brief(error)}). Remove that folder to go on from the one before."
+        ) from error
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
     return state | ({"random": random} if random else {})
+
+
+def _groups(stored: Any, optimiser: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """An optimiser's stored groups of parameters, as its own are but for the learning rate. Raises ValueError where they are not."""
+    own = optimiser.state_dict()["param_groups"]
+    plain = json.loads(json.dumps(own))  # as they are stored: tuples are lists
+    if not isinstance(stored, list) or len(stored) != len(own) or not all(isinstance(group, dict) for group in stored):
+        raise ValueError(f"{STATE_FILE} has other groups of parameters than this optimiser")
+    groups = []
+    for group, ours, kept in zip(stored, plain, own, strict=True):
+        other = [name for name in group.keys() & ours.keys() - {"lr", "initial_lr"} if group[name] != ours[name]]
+        rate = group.get("lr")
+        if other or group.get("params") != ours["params"] or type(rate) not in (int, float) or not 0 <= rate < math.inf:
+            raise ValueError(f"{STATE_FILE} has another {other[0] if other else 'learning rate'} than this optimiser")
+        groups.append(kept | {"lr": rate})
+    return groups
+
+
+def _check_moments(moments: dict[int, dict[str, Tensor]], optimiser: torch.optim.Optimizer) -> None:
+    """Raises ValueError where stored moments are not those of an optimiser's parameters: of each its shape, or a count."""
+    sizes = [parameter.shape for group in optimiser.param_groups for parameter in group["params"]]
+    for index, values in moments.items():
+        fits = 0 <= index < len(sizes) and values.keys() >= {"step", "exp_avg", "exp_avg_sq"}
+        if not fits or any(value.shape not in (sizes[index], ()) or not value.is_floating_point() for value in values.values()):
+            raise ValueError(f"{OPTIMISER_FILE} has moments of parameter {index} that are not this optimiser's")

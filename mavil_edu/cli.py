@@ -110,6 +110,13 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
             say(text.replace("__tyro-dummy-inner__.", "--").rstrip())
 
 
+def _in_words(error: Exception) -> str:
+    """What an error says; one of the system by its name and the file's, and not by its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{str(error.filename):.200}: {error.strerror}."
+    return str(error)
+
+
 def _stop_on_sigterm() -> Callable | int | None:
     """Makes SIGTERM end a command as Ctrl-C does, with a sentence; returns what it did before, None outside the main thread."""
 
@@ -151,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("MAVIL_EDU_TRACEBACK"):
             raise
         if not getattr(error, "quiet", False):  # of several processes one tells
-            say(f"error: {error}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
+            say(f"error: {_in_words(error)}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
         return getattr(error, "status", 2)
     finally:
         if before is not None:

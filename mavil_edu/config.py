@@ -18,16 +18,40 @@ Target = Literal["normalised", "raw", "teacher"]
 ClassesFrom = Literal["both", "audio", "video"]
 
 SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
+# Sizes that no model has: a config that says more, by mistake or malice, is refused before anything of its size is made [O].
+MOST_SECONDS, MOST_TOKENS, MOST_WIDTH, MOST_DEPTH, MOST_VALUES = 3600.0, 2**16, 2**16, 256, 2**26
+
+
+class ConfigError(ValueError):
+    """A number or name in a config that cannot be: one sentence with its name and value, and what to do."""
 
 
 def _require(condition: bool, sentence: str) -> None:
     if not condition:
-        raise ValueError(sentence)
+        raise ConfigError(sentence)
+
+
+def _finite(config: Any) -> None:
+    """Raises ValueError where a number in a config is NaN or infinite: JSON may hold such, and they would reach every loss."""
+    for field_ in dataclasses.fields(config):
+        value = getattr(config, field_.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            _require(not isinstance(number, float) or math.isfinite(number), f"{field_.name} is {value}; it must be a finite number.")
+
+
+def _normalising(mean: tuple[float, ...], std: tuple[float, ...], name: str) -> None:
+    """Raises ValueError where inputs less their mean, over their deviation, would not be finite in float32."""
+    _require(all(abs(m) <= 1e6 for m in mean), f"{name}.mean is {mean}; numbers beyond a million are taken for a mistake.")
+    _require(all(1e-6 <= s <= 1e6 for s in std), f"{name}.std is {std}; every number must lie between 1e-6 and 1e6.")
+
+
+def _at_most(value: float, most: float, name: str) -> None:
+    _require(value <= most, f"{name} is {value!r:.40}; more than {most:,} is taken for a mistake.")
 
 
 def _one_of(value: str, choices: Any, name: str) -> None:
     """choices: a Literal."""
-    _require(value in get_args(choices), f"{name} is {value!r}; choose from {', '.join(get_args(choices))}.")
+    _require(value in get_args(choices), f"{name} is {value!r:.60}; choose from {', '.join(get_args(choices))}.")
 
 
 def _divides(part: int, whole: int, what: str) -> None:
@@ -47,10 +71,15 @@ class AudioConfig:
     std: float = 4.5689974  # likewise; the spectrogram is (log-mel − mean) / (2 · std) [C]
 
     def __post_init__(self):
+        _finite(self)
+        _at_most(self.seconds, MOST_SECONDS, "audio.seconds")
+        _at_most(self.frames, MOST_TOKENS, "audio.frames")
+        _at_most(self.mel_bins, MOST_WIDTH, "audio.mel_bins")
         _require(self.seconds >= 0.025, f"audio.seconds is {self.seconds}; one frame needs 0.025 s of sound or more.")
-        _require(self.std > 0, f"audio.std is {self.std}; it must be above 0.")
+        _normalising((self.mean,), (self.std,), "audio")
         _divides(self.patch_frames, self.frames, "audio.frames and audio.patch_frames")
         _divides(self.patch_bins, self.mel_bins, "audio.mel_bins and audio.patch_bins")
+        _at_most(self.tokens, MOST_TOKENS, "the number of sound tokens")
 
     @property
     def samples(self) -> int:
@@ -87,11 +116,17 @@ class VideoConfig:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # likewise [C]
 
     def __post_init__(self):
+        _finite(self)
+        _at_most(self.seconds, MOST_SECONDS, "video.seconds")
+        for name in ("frames", "height", "width"):
+            _at_most(getattr(self, name), MOST_WIDTH, f"video.{name}")
+        _at_most(self.frames * self.height * self.width, MOST_VALUES, "video.frames times height times width")
         _require(self.seconds > 0, f"video.seconds is {self.seconds}; it must be above 0.")
-        _require(all(s > 0 for s in self.std), f"video.std is {self.std}; every number must be above 0.")
+        _normalising(self.mean, self.std, "video")
         _divides(self.patch_frames, self.frames, "video.frames and video.patch_frames")
         _divides(self.patch_height, self.height, "video.height and video.patch_height")
         _divides(self.patch_width, self.width, "video.width and video.patch_width")
+        _at_most(self.tokens, MOST_TOKENS, "the number of picture tokens")
 
     @property
     def frame_rate(self) -> float:
@@ -123,6 +158,10 @@ class TransformerConfig:
     mlp_ratio: float = 4.0  # hidden width of the MLP over the width
 
     def __post_init__(self):
+        _finite(self)
+        for name, most in (("width", MOST_WIDTH), ("depth", MOST_DEPTH), ("mlp_ratio", MOST_DEPTH)):
+            _at_most(getattr(self, name), most, name)
+        _require(self.mlp_ratio * self.width >= 1, f"mlp_ratio is {self.mlp_ratio}; it must be above 0.")
         _require(self.depth >= 0, f"depth is {self.depth}; it must be 0 or more.")
         _divides(self.heads, self.width, "width and heads")
 
@@ -149,6 +188,10 @@ class ModelConfig:
 
     def __post_init__(self):
         _one_of(self.fusion_kind, FusionKind, "fusion_kind")
+        for name in ("fusion_depth", "bottlenecks", "projection", "target_width", "classes"):
+            _at_most(getattr(self, name) or 0, MOST_DEPTH if name == "fusion_depth" else MOST_WIDTH, name)
+        widest = max(self.encoder.width, self.decoder.width if self.decoder else 0)
+        _at_most(max(self.audio.tokens, self.video.tokens) * widest, MOST_VALUES, "tokens times width")
         _require(self.bottlenecks >= 1, f"bottlenecks is {self.bottlenecks}; it must be 1 or more (fusion_kind='none' has no fusion).")
         _require(self.fusion_depth >= 0, f"fusion_depth is {self.fusion_depth}; it must be 0 or more.")
         _require(self.projection is None or self.projection > 0, f"projection is {self.projection}; give a width above 0, or None.")
@@ -198,6 +241,7 @@ class ObjectiveConfig:
     score_padding: bool = True  # count wholly padded patches in the reconstruction loss, as the paper does
 
     def __post_init__(self):
+        _finite(self)
         for name in ("audio_ratio", "video_ratio", "whole_hidden"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         for name in ("ratio_start", "second_ratio"):
@@ -232,6 +276,7 @@ class AugmentConfig:
     flip: bool = True  # mirror left and right in half of the clips [R]
 
     def __post_init__(self):
+        _finite(self)
         low, high = self.crop
         _require(0 < low <= high <= 1, f"augment.crop is {self.crop}; it must be two shares with 0 < smallest <= largest <= 1.")
         low, high = self.speed
@@ -256,6 +301,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self):
+        _finite(self)
         for name in ("steps", "batch", "accumulate", "evaluate_every", "save_every"):
             _require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; it must be 1 or more.")
         _require(0 <= self.warmup <= 1, f"train.warmup is {self.warmup}; it must lie between 0 and 1.")
@@ -281,6 +327,13 @@ def to_dict(config: Any) -> dict:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def _with_tuples(value: Any) -> Any:
+    """Plain values with JSON's lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(part) for name, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def from_dict(kind: type, values: dict) -> Any:
     """The inverse of `to_dict`: a `kind` (a config dataclass) with its nested configs as dataclasses, checked again.
 
@@ -288,10 +341,13 @@ def from_dict(kind: type, values: dict) -> Any:
     """
     import dacite  # here and not at the top: most users of this file never read a config back
 
+    _require(isinstance(values, dict), f"This is no {kind.__name__}: an object with named values is wanted, not {values!r:.40}.")
     try:
-        return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple], check_types=True))
-    except dacite.DaciteError as error:
-        raise ValueError(f"This is no {kind.__name__}: {error}. Was it written by another version of mavil_edu?") from error
+        return dacite.from_dict(kind, _with_tuples(values), dacite.Config(strict=True, check_types=True))
+    except ConfigError:
+        raise
+    except (dacite.DaciteError, ValueError, TypeError) as error:  # dacite's own, and what it trips over
+        raise ConfigError(f"This is no {kind.__name__}: {str(error)[:300]}. Was it written by another version of mavil_edu?") from error
 
 
 def tiny() -> Config:

@@ -19,6 +19,7 @@ from mavil_edu.video import video_content
 
 ENOUGH = 0.9  # share of the promised time that must decode
 LONG = 600.0  # seconds; of longer files only parts are decoded, unless all is asked for
+MANY = 20_000  # frames; a file that gives more, and lasts longer than its header says, is decoded in parts as well
 END_PART = 60.0  # seconds decoded at the start and at the end of a long file
 POINTS, POINT_PART = 20, 0.5  # places between them, and the seconds decoded from the keyframe before each
 KEYFRAME_REACH = 30.0  # seconds before a point within which that keyframe must lie
@@ -93,8 +94,8 @@ class _Tally:
         return self.samples_seconds if self.kind == "audio" else max(self.end - self.start, 0.0)
 
 
-def _decode_all(source: Source) -> dict[str, _Tally]:
-    """Decodes everything; a place that cannot be read counts once."""
+def _decode_all(source: Source, long: float = math.inf) -> dict[str, _Tally] | None:
+    """Decodes everything; a place that cannot be read counts once. None where there turns out to be far more than `long` seconds."""
     tallies = {kind: _Tally(kind) for kind in source.streams}
     for packet in source.packets(*tallies):
         frames, lost = source.decode(packet)
@@ -102,6 +103,8 @@ def _decode_all(source: Source) -> dict[str, _Tally]:
         tally.lost += lost
         for frame in frames:
             tally.take(frame, source)
+        if tally.end - source.zero > long and tally.frames > MANY:
+            return None
     return tallies
 
 
@@ -140,15 +143,19 @@ def _decode(source: Source, full: bool) -> tuple[dict[str, _Tally], bool]:
     """What decodes of each stream, and whether only parts of it were decoded."""
     length = source.promised if source.promised is not None else source.measured()
     for _ in range(2):
-        if full or length <= LONG:
+        if full:
             break
-        try:
-            parts = {kind: _decode_parts(source, kind, length) for kind in source.streams}
-        except av.FFmpegError:
-            break
-        if any(reached for _, reached in parts.values()):
-            return {kind: tally for kind, (tally, _) in parts.items()}, True
-        length = source.measured()  # nothing in the last minute: the header may lie
+        if length <= LONG:
+            if (tallies := _decode_all(source, LONG)) is not None:
+                return tallies, False
+        else:
+            try:
+                parts = {kind: _decode_parts(source, kind, length) for kind in source.streams}
+            except av.FFmpegError:
+                break
+            if any(reached for _, reached in parts.values()):
+                return {kind: tally for kind, (tally, _) in parts.items()}, True
+        length = source.measured()  # much more than was promised, or nothing in the last minute: the header may lie
     source.rewind()
     return _decode_all(source), False
 

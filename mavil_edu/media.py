@@ -30,6 +30,8 @@ RUN_UPS = (0.5, 8.0)  # seconds before the wanted time where decoding starts aft
 JUMP = 0.01  # seconds that a timestamp may stray from the count of samples before sound is placed anew: under one packet
 VORBIS_JUMP = 0.03  # likewise; in Matroska the timestamps of Vorbis lag by up to a block of 0.02 s, back and forth
 EDGE = 0.03  # seconds of sound decoded before and after a window, so that resampling sees across its ends
+THIN = 250.0  # bytes a second; a header that promises so long a clip in so small a file is not believed
+LONGEST = 7 * 86_400.0  # seconds of a clip; timestamps that say more are taken for a lie
 SHORTFALL = 0.25  # seconds missing at a window's end that make us doubt the header's duration
 
 
@@ -70,12 +72,17 @@ def centre(length: float, audio_seconds: float, video_seconds: float, position: 
 
 
 def clip_seconds(path: Path | str) -> float:
-    """The length of a clip by its file's header, or by its packets' timestamps where the header tells none.
+    """The length of a clip by its file's header, or by its packets' timestamps where the header tells none, or far too much.
 
-    Raises MediaError where the file cannot be opened.
+    Raises MediaError where the file cannot be opened, or claims to last longer than a week.
     """
     with closing(Source(path)) as source:
-        return source.measured() if source.promised is None else source.promised
+        seconds = source.promised
+        if seconds is None or source.path.stat().st_size < THIN * seconds:
+            seconds = source.measured()
+    if seconds > LONGEST:
+        raise MediaError(f"{path} claims to last {seconds / 86_400:.0f} days, which is taken for damage; write it anew with FFmpeg.")
+    return seconds
 
 
 def is_silent(waveform: Tensor | np.ndarray) -> bool:

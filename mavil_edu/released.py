@@ -21,12 +21,11 @@ from einops import rearrange, reduce, repeat
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from mavil_edu import audio as audio_end
 from mavil_edu import media
 from mavil_edu import video as video_end
-from mavil_edu.checkpoint import replacing
+from mavil_edu.checkpoint import Undrawn, replacing
 from mavil_edu.config import AudioConfig, ModelConfig, TransformerConfig, VideoConfig
 from mavil_edu.mavil import MAViL
 from mavil_edu.patches import kernel_to_linear, linear_to_kernel
@@ -253,13 +252,6 @@ def _config(
 # ------------------------------------------------------------------------------------------------------------ the released layout
 
 
-class _Undrawn(TorchFunctionMode):
-    """Nothing is drawn while this is on: torch imports 150 MB of code, for seconds, to draw normal numbers for a tensor without memory."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
-
-
 def load_released(
     path: str | Path,
     heads: int | None = None,
@@ -277,7 +269,7 @@ def load_released(
     Raises ReleasedError where the file is damaged, could run code, or does not fit the layout.
     """
     state, path = read_weights(path), str(path)
-    with torch.device("meta"), _Undrawn():  # shapes only: nothing takes memory
+    with torch.device("meta"), Undrawn():  # shapes only: nothing takes memory
         model = MAViL(_config(state, heads, audio_grid, video_grid, path))
     empty = model.state_dict()
     theirs = {name: _renamed(name, PLACES) for name in empty}

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from mavil_edu import report
 from mavil_edu.card import model_card
-from mavil_edu.checkpoint import versions, write_json, write_text
+from mavil_edu.checkpoint import read_json, versions, write_json, write_text
 from mavil_edu.config import Config, from_dict, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, Labels, Skipped, evaluation_batch
 from mavil_edu.data.folder import FolderClips, count_clips
@@ -67,9 +67,9 @@ def _check_writable(run: Path) -> None:
 def stored_run(run: Path) -> dict:
     """What a run's `config.json` says: the config, the seed, the data, and the command that began it."""
     try:
-        stored = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        stored = read_json(run / "config.json")
         return stored | {"config": from_dict(Config, stored["config"])}
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise RunError(f"{run / 'config.json'} cannot be read ({error}); it is not the folder of a run that can be resumed.") from error
 
 

@@ -1,9 +1,9 @@
 """Training that goes on from a trained model's weights, in place of fresh ones: on other clips, for another length."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
+from mavil_edu import checkpoint
 from mavil_edu.checkpoint import CONFIG_FILE, find_model
 from mavil_edu.config import Config, ModelConfig, from_dict, tiny
 from mavil_edu.mavil import MAViL
@@ -17,8 +17,8 @@ def run_of(place: str) -> Path:
 
 
 def read_json(path: Path) -> dict:
-    """What a JSON file holds; nothing where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """What a JSON file holds; nothing where there is none. Raises ValueError where it cannot be read."""
+    return checkpoint.read_json(path) if path.is_file() else {}
 
 
 def trained_config(place: str) -> Config:

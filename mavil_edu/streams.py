@@ -14,7 +14,9 @@ from av.stream import Discard, Disposition
 
 from mavil_edu.config import SAMPLE_RATE
 
-MAX_PIXELS = 2**26  # of a picture (8192 × 8192); a header that says more is taken for a lie
+MAX_PIXELS = 2**26  # of a picture (8192 × 8192); a header that says more is taken for a lie, and FFmpeg decodes none that is larger
+RATES = 1000, 768_000  # samples a second, least and most; resampling from others takes memory without bounds
+CHECKED = frozenset(["flac", "png"])  # codecs whose checksums FFmpeg looks at only when it is told to
 READ_FAILURES = 100  # after which a file is taken to be at its end
 
 
@@ -50,7 +52,8 @@ class Source:
 
     def _open(self) -> None:
         try:  # "file:" keeps names such as "concat:a" from being taken for a protocol; the white list keeps playlists local
-            self.container = av.open(f"file:{self.path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+            limits = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+            self.container = av.open(f"file:{self.path}", metadata_errors="replace", options=limits)
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"{self.path} cannot be read as media ({error.strerror}); is it complete, and sound or video?") from error
         self.streams, self.unusable = {}, {}
@@ -62,7 +65,11 @@ class Source:
                     self.unusable.setdefault(kind, "its codec is unknown")
                 elif kind == "video" and context.width * context.height > MAX_PIXELS:
                     self.unusable.setdefault(kind, f"its header claims {context.width} × {context.height} pixels")
+                elif kind == "audio" and not RATES[0] <= context.sample_rate <= RATES[1]:
+                    self.unusable.setdefault(kind, f"its header claims {context.sample_rate} samples a second")
                 else:
+                    strict = {"err_detect": "crccheck+explode"} if context.name in CHECKED else {}
+                    context.options = {"max_pixels": str(MAX_PIXELS)} | strict  # a picture may claim another size than the header
                     context.thread_type, context.thread_count = "NONE", 1  # clips are decoded side by side, not each by many threads
                     context.flags |= Flags.output_corrupt  # after a loss some decoders else give nothing up to the next keyframe
                     self.streams[kind] = stream
@@ -103,7 +110,7 @@ class Source:
         """A packet's frames, and whether something is lost here: a corrupt packet costs that packet only.
 
         Pictures that suffer from an earlier loss are given, as a player shows them, and not counted again; those that need one
-        from before the start, or before a place that was sought, are left out.
+        from before the start, or before a place that was sought, are left out. A damaged keyframe needs none: it counts as a loss.
         """
         if packet is None:
             return [], True
@@ -117,7 +124,11 @@ class Source:
             return [], True
         lost, given = packet.is_corrupt, []
         for frame in frames:
+            if kind == "audio" and not RATES[0] <= frame.sample_rate <= RATES[1]:
+                lost = True
+                continue
             if frame.is_corrupt and kind not in self._intact:
+                lost |= kind == "video" and frame.key_frame
                 continue
             lost |= frame.is_corrupt and self._intact[kind]
             self._intact[kind] = not frame.is_corrupt
@@ -137,12 +148,14 @@ class Source:
     def measured(self) -> float:
         """The clip's length in seconds by its packets' timestamps, read to the end without decoding; rewinds."""
         self.rewind()
-        end = self.zero
-        for packet in self.packets(*self.streams):
-            if packet is not None and packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        units = {stream.index: stream.time_base for stream in self.streams.values()}
+        ends: dict[int, int] = {}  # by a stream's number, in its own unit: a fraction for each packet would take seconds of a long file
+        for packet in self.packets(*self.streams) if units else ():
+            if packet is not None and (pts := packet.pts) is not None and (index := packet.stream_index) in units:
+                end = pts + (packet.duration or 0)
+                ends[index] = max(ends.get(index, end), end)
         self.rewind()
-        return end - self.zero
+        return max([0.0, *(float(end * units[index]) - self.zero for index, end in ends.items())])
 
     def codec(self, kind: str) -> str | None:
         """The name of a stream's codec, as FFmpeg's decoder has it."""

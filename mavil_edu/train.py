@@ -202,7 +202,7 @@ def _go_on(run: Path, config: Config, model: MAViL, optimiser: torch.optim.Optim
         torch.cuda.set_rng_state(random["cuda"], fabric.device)
     for name in ("seed", "generation", "processes"):
         state.pop(name, None)
-    return Progress(**state)
+    return from_dict(Progress, state)
 
 
 def train(

@@ -45,7 +45,7 @@ def _entry(row: Row, path: Path, names: dict[str, str], split: str | None) -> En
     mids = [mid.strip() for mid in row.fields[3].split(",")]
     for mid in mids:
         if mid not in names:
-            raise ListError(f"{where}: there is no class with the code {mid!r}; is the file of classes AudioSet's own?")
+            raise ListError(f"{where}: there is no class with the code {mid!r:.60}; is the file of classes AudioSet's own?")
     return Entry(video_id(name, where), begin, end, tuple(names[mid] for mid in dict.fromkeys(mids)), split, row.line)
 
 

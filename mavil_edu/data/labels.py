@@ -30,6 +30,13 @@ def _column(values: list[str]) -> list[str] | list[float]:
     return numbers if whole and any(values) else values
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for any file
+        return False
+
+
 def csv_labels(table: Path, folder: Path, paths: list[Path]) -> tuple[Labels, str | None]:
     """The columns of a CSV file for the clips at `paths`, and a sentence on what does not fit, or None.
 
@@ -50,7 +57,7 @@ def csv_labels(table: Path, folder: Path, paths: list[Path]) -> tuple[Labels, st
             raise ListError(f"{table}, line {row.number}: {clip} stands there for the second time; leave one line.")
         listed[clip] = row.fields[1:]
     clips = [PurePosixPath(path.relative_to(folder).as_posix()) for path in paths]
-    absent = sum(not (folder / clip).exists() for clip in listed)
+    absent = sum(not _is_there(folder / clip) for clip in listed)
     bare = sum(clip not in listed for clip in clips)
     note = None
     if absent or bare:

@@ -103,14 +103,14 @@ def seconds(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise ListError(f"{where}: {text!r} is no time in seconds; the columns may be in another order than the official list's.")
+        raise ListError(f"{where}: {text!r:.60} is no time in seconds; the columns may be in another order than the official list's.")
     return value
 
 
 def video_id(text: str, where: str) -> str:
     """A video's id as it may stand in a file name. Raises ListError, which begins with `where`."""
     if not ID.fullmatch(text):
-        raise ListError(f"{where}: {text!r} is no YouTube id (letters, digits, - and _).")
+        raise ListError(f"{where}: {text!r:.60} is no YouTube id (letters, digits, - and _).")
     return text
 
 

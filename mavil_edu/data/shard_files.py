@@ -12,6 +12,7 @@ shard-000000.json    of each clip where its members lie: `offset` of the first o
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import stat
@@ -60,6 +61,13 @@ class Settings:
             )
 
 
+def _is_label(value: Any) -> bool:
+    """Whether a value is a text, a number (NaN is an unknown one), or a list of texts."""
+    if isinstance(value, list):
+        return all(isinstance(text, str) for text in value)
+    return isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != math.inf)
+
+
 @dataclass(frozen=True)
 class StoredClip:
     """One clip in a shard, and where."""
@@ -82,7 +90,9 @@ class StoredClip:
         counts = (self.offset, self.first_picture, start, stop - start, self.samples - stop, *self.sizes)
         whole = min(counts) >= 0 and self.offset % BLOCK == 0 and min(self.height, self.width) >= 1
         if not (KEY.fullmatch(self.key) and sound and whole and 0 <= self.seconds < 1e9):
-            raise ShardError(f"The index's numbers of clip {self.key!r} cannot be.")
+            raise ShardError(f"The index's numbers of clip {self.key!r:.40} cannot be.")
+        if wrong := [name for name, value in self.labels.items() if not _is_label(value)]:
+            raise ShardError(f"The index's label {wrong[0]!r:.40} of clip {self.key} is no text, number or list of texts.")
         if self.height * self.width > MAX_PIXELS:
             raise ShardError(f"The index claims {self.height} × {self.width} pixels of clip {self.key}; no such picture is opened.")
 
@@ -160,7 +170,9 @@ def read_json(path: Path, sha256: str | None = None) -> Any:
         return json.loads(content)
     except OSError as error:
         raise ShardError(f"{path} cannot be read ({error.strerror}); copy the folder again, or write the shards anew.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ShardError:
+        raise
+    except (ValueError, RecursionError) as error:  # no JSON, no Unicode, or a number without end
         raise ShardError(f"{path} is no JSON ({error}); copy the folder again, or write the shards anew.") from error
 
 
@@ -168,7 +180,7 @@ def _as(kind: type, values: Any, path: Path) -> Any:
     try:
         return dacite.from_dict(kind, values, dacite.Config(strict=True, check_types=True))
     except (dacite.DaciteError, TypeError, ValueError, AttributeError) as error:
-        raise ShardError(f"{path} is not what mavil-edu shards writes: {error}") from error
+        raise ShardError(f"{path} is not what mavil-edu shards writes: {str(error)[:300]}") from error
 
 
 def read_index(folder: Path) -> Index:
@@ -180,12 +192,12 @@ def read_index(folder: Path) -> Index:
     values = read_json(path)
     version = values.get("version") if isinstance(values, dict) else None
     if version != VERSION:
-        raise ShardError(f"{path} is of version {version!r} and this program reads {VERSION}; write the shards anew.")
+        raise ShardError(f"{path} is of version {version!r:.60} and this program reads {VERSION}; write the shards anew.")
     index = _as(Index, values, path)
     names = [shard.name for shard in index.shards]
     for shard in index.shards:
         if not SHARD_NAME.fullmatch(shard.name):
-            raise ShardError(f"{path} names {shard.name!r}, which is no shard of this folder. Do not use these shards.")
+            raise ShardError(f"{path} names {shard.name!r:.60}, which is no shard of this folder. Do not use these shards.")
         check_size(folder / shard.name, shard.bytes)
     if len(set(names)) < len(names):
         raise ShardError(f"{path} names a shard twice. Do not use these shards.")

@@ -19,6 +19,7 @@ from mavil_edu.data.shard_files import (
     INDEX,
     WAV_HEADER,
     Shard,
+    ShardError,
     StoredClip,
     check_members,
     decode_picture,
@@ -79,10 +80,13 @@ class Shards:
 
     @cached_property
     def labels(self) -> Labels:
-        """The columns that all clips have; read from the index when first asked for."""
+        """The columns that all clips have; read from the index when first asked for. Raises ShardError for one of several kinds."""
         table = [clip.labels for shard in self.index.shards for clip in read_clips(self.folder, shard)]
         rows = [table[number] for number in self._keep]
         names = [name for name in (rows[0] if rows else {}) if all(name in row for row in rows)]
+        for name in names:
+            if len({float if isinstance(row[name], int) else type(row[name]) for row in rows}) > 1:
+                raise ShardError(f"{self.folder / INDEX}: the label {name!r:.40} is text of some clips and numbers of others.")
         return {name: [tuple(v) if isinstance(v := row[name], list) else v for row in rows] for name in names}
 
     def name(self, index: int) -> str:

@@ -19,7 +19,7 @@ def read_classes(path: Path) -> list[str]:
     names = [row.fields[0] for row in rows]
     for row in rows:
         if not row.fields[0] or names.count(row.fields[0]) > 1:
-            raise ListError(f"{path}, line {row.number}: the class {row.fields[0]!r} has no name or stands there twice.")
+            raise ListError(f"{path}, line {row.number}: the class {row.fields[0]!r:.60} has no name or stands there twice.")
     return names
 
 
@@ -31,12 +31,12 @@ def _entry(row: Row, path: Path, columns: int, split: str | None) -> Entry:
         name, start, label, split = row.fields
         begin = seconds(start, where)
         if split not in ("train", "test"):
-            raise ListError(f"{where}: the split is {split!r}; it must be train or test.")
+            raise ListError(f"{where}: the split is {split!r:.60}; it must be train or test.")
     else:
         name, label = row.fields
         parts = re.fullmatch(r"(.+)_(\d{6})(\.\w+)?", name)
         if parts is None:
-            raise ListError(f"{where}: {name!r} is not an id and six digits, such as -0DdlOuIFUI_000050.mp4.")
+            raise ListError(f"{where}: {name!r:.60} is not an id and six digits, such as -0DdlOuIFUI_000050.mp4.")
         name, begin = parts[1], float(parts[2])
     if not label:
         raise ListError(f"{where}: the clip has no class.")
@@ -68,5 +68,5 @@ def read_vggsound(path: Path, classes: Path | None = None) -> Listing:
     for row in rows:
         label = row.fields[2 if columns == 4 else 1]
         if label not in known:
-            raise ListError(f"{path}, line {row.number}: {classes} knows no class {label!r}.")
+            raise ListError(f"{path}, line {row.number}: {classes} knows no class {label!r:.60}.")
     return Listing("vggsound", path, entries, names, classes, header, repeated)
