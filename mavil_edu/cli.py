@@ -96,7 +96,8 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "progress": _deferred(course.progress),
         "doctor": _deferred(course.doctor),
     }
-    groups = {"benchmark": {"data": _deferred(benchmark.data), "step": _deferred(benchmark.step)}}  # commands of two words
+    measured = {"data": benchmark.data, "step": benchmark.step, "predict": benchmark.predict}
+    groups = {"benchmark": {name: _deferred(command) for name, command in measured.items()}}  # commands of two words
     prog, description = "mavil-edu", DESCRIPTION
     if arguments[0] in groups:
         group, *arguments = arguments

@@ -11,7 +11,7 @@ BACKWARD = 2  # times the forward pass: one product for the input's gradient, on
 BACKWARD_OF_EMBEDDING = 1  # patches need no gradient
 
 
-def _views(config: Config) -> list[tuple[int, int]]:
+def visible_tokens(config: Config) -> list[tuple[int, int]]:
     """The visible tokens of sound and picture in each masked view."""
     audio, video, objective = config.model.audio.grid, config.model.video.grid, config.objective
     ratios = [(objective.audio_ratio, objective.video_ratio)]
@@ -26,7 +26,7 @@ def forward_by_part(config: Config, batch: int) -> dict[str, int]:
 
     batch: clips that InfoNCE compares. Stage 2 (a config whose target is a teacher) has the part `teacher`, which sees complete clips.
     """
-    model, objective, views = config.model, config.objective, _views(config)
+    model, objective, views = config.model, config.objective, visible_tokens(config)
     width, inputs = model.encoder.width, (model.audio, model.video)
     with torch.device("meta"):  # sizes without weights
         fusion = make_fusion(model)

@@ -1,4 +1,4 @@
-"""Commands that measure: benchmark data, benchmark step."""
+"""Commands that measure: benchmark data, benchmark step, benchmark predict."""
 
 import json as json_module
 from pathlib import Path
@@ -74,4 +74,92 @@ def step(
 
     answer = {"preset": preset} | benchmark_step(PRESETS[preset](), batch, repetitions, list(stages), precision, compile, say)
     print(json_module.dumps(answer, indent=1) if json else f"{preset}, {table(answer)}")
+    return 0
+
+
+def predict(
+    preset: Preset = "tiny",
+    clips: int | None = None,
+    epochs: int = 20,
+    data: Path | None = None,
+    devices: int = 1,
+    batch: int | None = None,
+    accumulate: int = 1,
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    stage: int = 1,
+    peak_tflops: float | None = None,
+    share: float | None = None,
+    clips_per_second: float | None = None,
+    bandwidth: float = 25.0,
+    held_out: int | None = None,
+    measured_clips: int | None = None,
+    repetitions: int = 10,
+    check: int = 0,
+    steps: int = 60,
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> int:
+    """Predicts a run's hours and memory, from this machine's measured rate or from a stated device.
+
+    Example: mavil-edu benchmark predict --preset tiny --data my_clips --epochs 100
+
+    Example: mavil-edu benchmark predict --preset paper --clips 2000000 --devices 64 --peak-tflops 989 --share 0.4 --precision bf16-mixed
+
+    Example: mavil-edu benchmark predict --preset tiny --check 3    # real runs beside their predictions
+
+    Args:
+        preset: the model, and how it is trained.
+        clips: to train on; by default those of DATA.
+        epochs: times that each clip is trained on.
+        data: a folder of clips or shards: how fast they come is measured too, by one loader process.
+        devices: that share each batch, all like the measured or the stated one.
+        batch: clips of a step, over all devices and rounds; by default the preset's.
+        accumulate: rounds that a step is computed in: fewer clips at once, less memory.
+        precision: as Lightning Fabric names it; a measured device has to have units for it.
+        stage: of the paper: 1 predicts patches, 2 a teacher's tokens.
+        peak_tflops: of a device that is not at hand: 10^12 operations a second of its matrix products in this precision; with --share.
+        share: of that peak that a whole step reaches.
+        clips_per_second: that reach each device, made ready while it computes; by default no step waits for clips.
+        bandwidth: GB a second that each device sends.
+        held_out: clips that are looked at during training; by default those of DATA, else a tenth of the clips, 1000 at most.
+        measured_clips: clips of a measured step; by default a device's share of the batch, less where that takes more than seconds.
+        repetitions: measured steps; the median counts.
+        check: so many real runs on 64 generated clips, each beside its prediction, in place of a prediction.
+        steps: of such a run, at least.
+        json: print all numbers as JSON in place of a table.
+    """
+    from dataclasses import replace
+
+    from mavil_edu import benchmark_predict as predicting
+    from mavil_edu.cost import Plan, Reading
+    from mavil_edu.data.source import open_run
+
+    config = PRESETS[preset]()
+    if check:
+        from mavil_edu.predict_check import check_against_run, check_table
+
+        answer = {"preset": preset} | check_against_run(config, clips or 64, steps, check, repetitions, say)
+        print(json_module.dumps(answer, indent=1) if json else f"{preset}, {check_table(answer)}")
+        return 0
+    if (peak_tflops is None) != (share is None):
+        raise ValueError("A stated device needs both --peak-tflops and --share; without them this machine is measured.")
+    if data is None and clips is None:
+        raise ValueError("Give --clips, how many there are to train on, or --data, the folder that holds them.")
+    if clips_per_second is not None and (data is not None or clips_per_second <= 0):
+        raise ValueError(f"--clips-per-second is {clips_per_second:g}; give a rate above 0, and no --data, whose rate is measured.")
+    config = replace(config, train=replace(config.train, batch=batch or config.train.batch, accumulate=accumulate, precision=precision))
+    reading = Reading(clips_per_second)
+    if data is not None:
+        found = open_run(data, None, config.model, config.train.augment, seed=0)
+        clips, held_out = clips or len(found.training), len(found.evaluation) if held_out is None else held_out
+        at_once = min(config.train.batch, len(found.training))
+        say(f"reading clips from {data}")
+        reading = predicting.reading_of(found.training, at_once, epochs, workers=1)
+    looked = min(1000, clips // 10 if held_out is None else held_out)
+    plan = Plan(clips, epochs, devices, looked, bandwidth)
+    stated = None if peak_tflops is None else (peak_tflops, share)
+    answer = predicting.benchmark_predict(
+        config, plan, stage=stage, stated=stated, reading=reading, repetitions=repetitions, measured_clips=measured_clips, say=say
+    )
+    answer = {"preset": preset} | answer
+    print(json_module.dumps(answer, indent=1) if json else f"{preset}, {predicting.table(answer)}")
     return 0
