@@ -5,6 +5,7 @@ import inspect
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,17 +15,37 @@ import numpy as np
 import pytest
 import torch
 
-from mavil_edu import MAViL, audio, exercises, fusion, losses, masking, media, optimiser, patches, positions, probes, retrieval, solutions
+from mavil_edu import (
+    MAViL,
+    audio,
+    classification,
+    exercises,
+    fusion,
+    layerwise,
+    localise,
+    losses,
+    masking,
+    media,
+    mixing,
+    optimiser,
+    patches,
+    positions,
+    probes,
+    retrieval,
+    solutions,
+)
 from mavil_edu.config import AudioConfig, TrainConfig, TransformerConfig, VideoConfig, tiny
 from mavil_edu.course import record
 from mavil_edu.course.grading import difference, grade
 from mavil_edu.course.registry import EXERCISES, LESSONS, QUIZZES
 from mavil_edu.data.batch import evaluation_batch, to_inputs
+from mavil_edu.data.labels import sampling_weights
 from mavil_edu.data.world import World
 from mavil_edu.encoder import Tokens
 from mavil_edu.evaluate import position_means
 from mavil_edu.exercises import check, exercise, quiz
 from mavil_edu.lab import verdicts
+from mavil_edu.recipe import FinetuneConfig
 from mavil_edu.teacher import Teacher, health
 
 ENTRIES = pytest.mark.parametrize("entry", EXERCISES.values(), ids=EXERCISES)
@@ -388,6 +409,36 @@ def test_an_answer_that_lost_its_mark_is_graded_and_not_the_older_one(capsys, mo
     notebook["frames_in"] = 3  # no function: the marked one counts
     check("frames_in")
     assert capsys.readouterr().out == "frames_in: right in all 7 cases.\n"
+
+
+def test_solutions_of_transfer_agree_with_the_library():
+    g = torch.Generator().manual_seed(0)
+    fitted, asked, labels = torch.randn(60, 8, generator=g), torch.randn(20, 8, generator=g), torch.arange(60) % 3
+    truth = torch.randint(3, (20,), generator=g)
+    centre = fitted.mean(dim=0)
+    said = solutions.knn_vote(fitted - centre, labels, asked - centre, 10)
+    found = probes.probe(fitted, [str(n) for n in labels.tolist()], asked, [str(n) for n in truth.tolist()], method="knn")
+    assert float((said == truth).float().mean()) == pytest.approx(found.value)
+    assert solutions.margin(found.value, found.clips) == pytest.approx(1.96 * found.error)
+    config = replace(tiny().model, decoder=None, projection=None, predict_statistics=False, classes=3, classes_from="both")
+    model = MAViL(config).eval()
+    clips = {"audio": torch.randn(2, 1, 256, 128, generator=g), "video": torch.randn(2, 3, 8, 32, 32, generator=g)}
+    encoded, (norm, linear) = model.encode(**clips), model.classifier
+    tokens = encoded.fused_audio_tokens, encoded.fused_video_tokens
+    scores = solutions.class_scores(*tokens, norm.weight, norm.bias, linear.weight, linear.bias)
+    assert torch.allclose(scores, model.classify(**clips), atol=1e-5)
+    recipe = FinetuneConfig()
+    scales = sorted({group["scale"] for group in layerwise.make_optimiser(model, recipe, "fine-tuned").param_groups})
+    assert torch.allclose(torch.tensor(scales), solutions.layer_rates(1.0, len(scales), recipe.layer_decay).float())
+    drawn = mixing.draw_mixing(6, recipe, 0, 0)
+    assert torch.equal(solutions.mixed_up(asked[:6], *drawn), mixing.blend(asked[:6], drawn))
+    one_hot = torch.nn.functional.one_hot(truth, 3)
+    assert torch.allclose(solutions.balanced_weights(truth), sampling_weights(one_hot.float()))
+    chances = torch.rand(20, 3, generator=g)
+    by_hand = [float(solutions.average_precision(chances[:, n], truth == n)) for n in range(3)]
+    assert by_hand == pytest.approx(classification.metrics(chances, one_hot, multi_label=True)["per_class_ap"], abs=1e-5)
+    heat, there = torch.rand(3, 2, 5, 5, generator=g), torch.rand(3, 2, 5, 5, generator=g) < 0.4
+    assert torch.allclose(solutions.pointing(heat, there).double(), localise.localised(heat, there, 0.1).pointing)
 
 
 def test_solutions_of_the_lab_agree_with_the_library():
