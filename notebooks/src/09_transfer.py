@@ -7,7 +7,7 @@
 # **You will be able to** ask a frozen embedding with probes and neighbours, put a classifier on top and fine-tune it as the paper does,
 # compare it with training from nothing at 1, 10 and 100 % of the labels, find where a sound comes from, and read a table with its ±.
 #
-# **Budget:** 1 minute of computing on two CPU cores, 1.4 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
+# **Budget:** 2 minutes of computing on two CPU cores, 1.4 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`probes.py`](../mavil_edu/probes.py), [`layerwise.py`](../mavil_edu/layerwise.py), [`mixing.py`](../mavil_edu/mixing.py),
 # [`classification.py`](../mavil_edu/classification.py), [`localise.py`](../mavil_edu/localise.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 4: transfer to labelled tasks.
