@@ -24,8 +24,9 @@ from mavil_edu.classification import (
 from mavil_edu.config import AudioConfig, ModelConfig, TransformerConfig, VideoConfig
 from mavil_edu.data.batch import Batch, Sample, Skipped
 from mavil_edu.data.labelled import Asked, Part, Task, asked, choose_column, open_task, thinned
-from mavil_edu.finetune import finetune, layer_number, make_optimiser, score, set_drop_path, start
+from mavil_edu.finetune import finetune, score, start
 from mavil_edu.finetune_run import default_source, finetune_on, with_steps
+from mavil_edu.layerwise import layer_number, make_optimiser, set_drop_path
 from mavil_edu.masking import visible_places
 from mavil_edu.mavil import Masks
 from mavil_edu.mixing import Mixed, augmentation_masks, draw_mixing, inputs_of

@@ -7,7 +7,7 @@
 # **You will be able to** draw a mask by hand in three lines, drop the hidden tokens and put them back, hide whole moments, pitches, places
 # or frames, say what each way leaves to see and hear, measure what a lazy learner can copy, and count what hiding saves.
 #
-# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
+# **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
 # **Opens:** [`masking.py`](../mavil_edu/masking.py), [`losses.py`](../mavil_edu/losses.py), [`encoder.py`](../mavil_edu/encoder.py),
 # [`transformer.py`](../mavil_edu/transformer.py), [`masking_explorer.py`](../mavil_edu/masking_explorer.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its ablations.

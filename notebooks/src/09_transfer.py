@@ -373,6 +373,14 @@ sentence = f"From scratch: rows are true, columns said; ten points above the com
 replace(picture, sentence=sentence)
 
 # %% [markdown]
+# And the fine-tuned one?
+
+# %%
+picture = classification.confusion_picture(classification.confusion(tuned.softmax(dim=1), target), names)
+sentence = f"Fine-tuned: rows are true, columns said; more right than from scratch: {'yes' if right['tuned'] > right['scratch'] else 'no'}."
+replace(picture, sentence=sentence)
+
+# %% [markdown]
 # For clips that have **several** labels at once, as in AudioSet, there is no "right answer". Its measure is the mean over classes of the
 # *average precision*: are the clips of a class ranked first?
 
@@ -471,6 +479,7 @@ watched, stranger = (generate(number, 8101, config) for number in (3, 7))  # cli
 inputs = to_inputs(collate([watched.sample, stranger.sample]), config)
 
 
+# %%
 @torch.no_grad()
 def alone(video: Tensor, sound: Tensor) -> Tensor:
     """By how much each patch, shown alone, goes with the sound: (t, h, w) cosines."""
@@ -500,6 +509,10 @@ hot
 
 # %%
 replace(filmstrip(watched, own, other, 2.56), sentence="Above the clip; then its heat map with its own sound; then with another clip's.")
+
+# %%
+strange = stranger.sample.waveform * (0.5 / stranger.sample.waveform.abs().max())
+video_player(overlay(frames, other, edge), 12.5, strange, "The same film with another clip's sound: light where these two go together")
 
 # %% [markdown]
 # One nice picture proves nothing. Count.

@@ -313,6 +313,8 @@ for n in looks:
     some = gap[:, :n]
     found |= some.mean(1).abs() > float(student.ppf(0.975, n - 1)) * some.std(1) / n**0.5
     share.append(float(found.float().mean()))
+
+# %%
 curves = {
     "looked after each seed": (torch.tensor(looks), torch.tensor(share)),
     "5 %": (torch.tensor(looks), torch.full((len(looks),), 0.05)),
