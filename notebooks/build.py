@@ -76,6 +76,8 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})  # nbclient adds timestamps
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)  # without a kernel it shows nothing; its picture beside it does
+            if "traceback" in output:  # of an error shown on purpose, which names files where they lie on this machine
+                output.traceback = [line.replace(f"{HERE.parent}{os.sep}", "") for line in output.traceback]
 
 
 def _peak_megabytes(pid: int) -> float:
@@ -142,6 +144,7 @@ def retell(source: Path) -> Path:
         raise ValueError(f"{source.name} has other code than {target.name}; execute it: python notebooks/build.py {source.stem}")
     for cell, old in zip(ours, theirs, strict=True):
         cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    _tidy(notebook)
     nbformat.validate(notebook)
     nbformat.write(notebook, target)
     return target

@@ -76,6 +76,14 @@ def test_nothing_that_changes_by_itself_is_stored(notebook):
     assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
 
 
+def test_no_output_names_a_folder_of_the_machine_that_built_it(notebook):
+    for cell in code_of(notebook):
+        for output in cell.outputs:
+            said = [*output.get("traceback", []), output.get("text", ""), str(output.get("data", {}).get("text/plain", ""))]
+            plain = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(said))  # less the colours
+            assert not re.search(r"(?<![\w.])/(?:[\w.-]+/)+\w+\.py", plain)
+
+
 def test_notebooks_are_small():
     assert all(path.stat().st_size < 1_000_000 for path in BUILT)
 
