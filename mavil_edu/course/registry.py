@@ -1,37 +1,11 @@
 """All exercises and quiz questions of the course, by name."""
 
 from difflib import get_close_matches
+from importlib import import_module
 
-from mavil_edu.course import (
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_11,
-    lesson_99,
-)
 from mavil_edu.course.entry import Exercise, Quiz
 
-LESSONS = (
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_11,
-    lesson_99,
-)
+LESSONS = tuple(import_module(f"mavil_edu.course.lesson_{number}") for number in "00 01 02 03 04 05 06 07 08 09 11 99".split())
 EXERCISES: dict[str, Exercise] = {entry.name: entry for lesson in LESSONS for entry in lesson.EXERCISES}
 QUIZZES: dict[str, Quiz] = {entry.name: entry for lesson in LESSONS for entry in lesson.QUIZZES}
 
