@@ -332,11 +332,10 @@ def test_a_real_page_has_verdicts_a_forest_plot_and_no_label(tmp_path):
 
 def test_what_people_wrote_stays_when_the_page_is_made_again(tmp_path):
     folder = stored(tmp_path / "res", quick=False)
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / NOTES_FILE).write_text("Written by hand.\n")
+    (folder / NOTES_FILE).write_text("Written by hand.\n")
     for _ in range(2):
         assert write_page(folder, tmp_path / "docs").read_text().count("Written by hand.") == 1
-    assert (tmp_path / "docs" / NOTES_FILE).read_text() == "Written by hand.\n"
+    assert (folder / NOTES_FILE).read_text() == "Written by hand.\n"
 
 
 def test_rows_of_another_recipe_are_left_out(tmp_path):

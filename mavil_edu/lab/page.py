@@ -8,7 +8,7 @@ from mavil_edu.lab.arms import QUICK_LABEL
 from mavil_edu.lab.ledger import LEDGER_FILE, read_rows
 from mavil_edu.lab.pictures import forest, loss_curves
 
-NOTES_FILE = "reproduction-notes.md"  # by hand: why something does not reproduce; beside the page, and copied into it
+NOTES_FILE = "notes.md"  # by hand: why something does not reproduce; beside the ledger, and copied into the page
 CURVES = ("full", "joint reconstruction", "shuffled pairs", "student 1")
 RULE = """Fixed before any run, in `mavil_edu/lab/verdicts.py` and `claims.py`. Arms are compared seed by seed: the arms of a
 seed begin with the same weights wherever their modules agree and meet the same clips in the same order. A difference's interval is
@@ -84,7 +84,7 @@ def _not_reproduced(claims: dict[str, dict], notes: str) -> str:
 def write_page(results: Path, docs: Path) -> Path:
     """Writes `reproduction.md` and its pictures into `docs` from a results folder such as `results/reproduction/standard`.
 
-    What people wrote into `reproduction-notes.md` beside it is copied in, and never changed. Raises ValueError where there is no ledger.
+    What people wrote into `notes.md` beside the ledger is copied in, and never changed. Raises ValueError where there is no ledger.
     """
     file = results / LEDGER_FILE
     if not file.exists():
@@ -92,7 +92,7 @@ def write_page(results: Path, docs: Path) -> Path:
     ledger = json.loads(file.read_text(encoding="utf-8"))
     claims, proves = ledger["claims"], ledger["proves"]
     label = "" if proves else QUICK_LABEL
-    notes = docs / NOTES_FILE
+    notes = results / NOTES_FILE
     parts = ["# What MAViL claims, tested at small scale", ""]
     if label:
         parts += [f"**{label}**", ""]
