@@ -222,7 +222,7 @@ def _scorecard(model: MAViL, training: Clips, held_out: Batch, labels: Labels) -
     fitted_labels = {name: [values[i] for i in kept] for name, values in training.labels.items()}
     columns = [name for name in labels if name in fitted_labels][:PROBE_COLUMNS]
     classes = [name for name in columns if isinstance(labels[name][0], str)][:1]
-    return scorecard(model, fitted, fitted_labels, held_out, labels, columns=columns, class_columns=classes)
+    return scorecard(model, fitted, fitted_labels, held_out, labels, columns=columns, methods=("linear", "knn"), class_columns=classes)
 
 
 def pretrain_on(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from torch import Tensor
 
@@ -184,14 +185,23 @@ def caption(card: dict) -> str:
 
 
 def print_table(card: dict) -> None:
-    """The scorecard in the terminal, on standard output."""
+    """The scorecard in the terminal, on standard output; where the terminal is narrow, errors stand below their numbers."""
     heading, rows = table_rows(card)
-    shown = Table(title=caption(card), box=SIMPLE, padding=(0, 1, 0, 0))
-    for i, name in enumerate(heading):
-        shown.add_column(name, justify="left" if i == 0 else "right", min_width=26 if i == 0 else None)
-    for row in rows:
-        shown.add_row(*row)
     console = Console()
-    console.print(shown)
+
+    def drawn(narrow: bool) -> Table:
+        texts = [[text.replace(" ± ", "\n± ") if narrow else text for text in row] for row in rows]
+        shown = Table(title=caption(card), box=SIMPLE, padding=(0, 1, 0, 0))
+        for i, name in enumerate(heading):
+            words = name.split() + [line for row in texts for line in row[i].splitlines()]
+            width = max(map(len, words), default=0) if narrow and i else None
+            shown.add_column(name, justify="right" if i else "left", min_width=None if i else 14, width=width)
+        for row in texts:
+            shown.add_row(*row)
+        return shown
+
+    wide = drawn(narrow=False)
+    fits = Measurement.get(console, console.options.update(width=1000), wide).maximum <= console.width
+    console.print(wide if fits else drawn(narrow=True))
     for column, reason in card["left_out"].items():
         console.print(f"{column} was left out: {reason}", markup=False)

@@ -25,7 +25,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
-from mavil_edu.course.budget import budget_of
+from mavil_edu.course.budget import budget_of, peak_megabytes
 from mavil_edu.course.registry import find_exercise
 
 HERE = Path(__file__).resolve().parent
@@ -80,13 +80,6 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
                 output.traceback = [line.replace(f"{HERE.parent}{os.sep}", "") for line in output.traceback]
 
 
-def _peak_megabytes(pid: int) -> float:
-    """The most memory that a process has held so far, where the system tells (Linux); else 0."""
-    status = Path(f"/proc/{pid}/status")
-    held = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")] if status.exists() else []
-    return int(held[0]) / 1000 if held else 0.0
-
-
 def _measured(target: Path, seconds: float, megabytes: float) -> str:
     """What a lesson took beside what it declares, in a sentence; whether it fits."""
     took = f"{target.name}: {seconds / 60:.1f} minutes, {megabytes:.0f} MB"
@@ -119,7 +112,7 @@ def build(source: Path) -> Path:
 
     def done(cell, cell_index, execute_reply):
         took["seconds"] += time.perf_counter() - took["began"]
-        took["megabytes"] = max(took["megabytes"], _peak_megabytes(client.km.provisioner.pid))
+        took["megabytes"] = max(took["megabytes"], peak_megabytes(client.km.provisioner.pid))
 
     client.on_cell_execute, client.on_cell_executed = begun, done
     os.environ["MAVIL_EDU_PROGRESS"] = ""  # building is no learner's try

@@ -1,17 +1,19 @@
 """What the run that compares the lessons' outputs (nbval) needs besides: time limits, fonts, and what a cell wrote on stderr.
 
-A lesson that takes more than three times its declared minutes fails.
+A lesson that takes more than three times its declared minutes fails, and one that takes a tenth more than its declared memory.
 """
 
 import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from mavil_edu.course.budget import TOLERANCE, budget_of
+from mavil_edu.course.budget import MEMORY_TOLERANCE, TOLERANCE, budget_of, peak_megabytes
 
 seconds: dict = defaultdict(float)  # notebook -> how long its cells have taken so far
 told: set = set()
@@ -29,6 +31,21 @@ def pytest_configure(config):
     subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True)
 
 
+def over_budget(lesson: Path, megabytes: float) -> Iterator[str]:
+    """What a lesson has taken too much of so far, in words."""
+    budget = budget_of(lesson)
+    if seconds[lesson] > TOLERANCE * 60 * budget.minutes:
+        yield (
+            f"{lesson.name} has taken {seconds[lesson] / 60:.2f} minutes up to this cell; it declares {budget.minutes:g}, and "
+            f"{TOLERANCE} times that is too much. Make it quicker, or declare what it takes."
+        )
+    if megabytes > MEMORY_TOLERANCE * budget.megabytes:
+        yield (
+            f"{lesson.name} has held {megabytes:.0f} MB of memory up to this cell; it declares {budget.megabytes:g}. Make it hold less, "
+            "or declare what it takes."
+        )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
@@ -41,12 +58,7 @@ def pytest_runtest_makereport(item, call):
         return report
     if item.path in told:
         return report
-    budget = budget_of(item.path)
-    if seconds[item.path] > TOLERANCE * 60 * budget.minutes:
+    for complaint in over_budget(item.path, peak_megabytes(item.parent.kernel.km.provisioner.pid)):
         told.add(item.path)
-        report.outcome = "failed"
-        report.longrepr = (
-            f"{item.path.name} has taken {seconds[item.path] / 60:.2f} minutes up to this cell; it declares {budget.minutes:g}, and "
-            f"{TOLERANCE} times that is too much. Make it quicker, or declare what it takes."
-        )
+        report.outcome, report.longrepr = "failed", complaint
     return report

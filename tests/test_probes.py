@@ -11,7 +11,7 @@ from mavil_edu.cli import main
 from mavil_edu.data.batch import evaluation_batch
 from mavil_edu.data.world import World
 from mavil_edu.probes import ProbeError, effective_rank, embedding_std, features, probe, raw_features, untrained
-from mavil_edu.scorecard import CONTROL, OURS, RAW, UNTRAINED, probe_table, scorecard, table_rows
+from mavil_edu.scorecard import CONTROL, OURS, RAW, UNTRAINED, print_table, probe_table, scorecard, table_rows
 
 CONFIG = tiny()
 
@@ -137,7 +137,7 @@ def test_the_untrained_model_is_the_same_each_time_and_leaves_randomness_alone()
     assert not torch.equal(one.audio_head[1].weight, untrained(CONFIG.model, 1).audio_head[1].weight)
 
 
-def test_the_scorecard_holds_each_number_beside_its_controls(worlds):
+def test_the_scorecard_holds_each_number_beside_its_controls(worlds, monkeypatch, capsys):
     model = MAViL.from_pretrained("tiny")
     card = scorecard(
         model, *worlds[0], *worlds[1], control=untrained(CONFIG.model, 5), columns=["material", "size"], class_columns=["material"]
@@ -152,6 +152,12 @@ def test_the_scorecard_holds_each_number_beside_its_controls(worlds):
     heading, rows = table_rows(card)
     assert all(len(row) == len(heading) for row in rows)
     assert any(row[0].startswith("material from audio") for row in rows) and any("by material" in row[0] for row in rows)
+    for width in (80, 100, 200):  # no column is lost, nor its numbers, however narrow the terminal
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_table(card)
+        told = capsys.readouterr().out
+        ends = {line.split()[-1] for line in told.splitlines() if line.strip()}
+        assert max(map(len, told.splitlines())) <= width and {"chance", *(row[-1] for row in rows if row[-1])} <= ends
 
 
 def test_columns_that_cannot_be_probed_are_left_out_and_told(worlds):

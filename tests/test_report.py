@@ -9,7 +9,9 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from mavil_edu import figures, media
+from mavil_edu import MAViL, figures, media
+from mavil_edu.cli import main
+from mavil_edu.probes import untrained
 from mavil_edu.report import write_report
 
 SUMMARY = {
@@ -55,6 +57,19 @@ def run(tmp_path):
     rows = [{"step": s, "audio_mse": 0.9, "audio_mse_trivial": 0.8} for s in range(3)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return tmp_path
+
+
+def test_probes_with_knn_and_the_shuffled_control_stand_in_the_report(run, capsys):
+    model = MAViL.from_pretrained("tiny")
+    model.save_pretrained(run / "model")
+    untrained(model.config, 5).save_pretrained(run / "control")
+    asked = ["probe", "--checkpoint", str(run), "--control", str(run / "control"), "--column", "material", "--clips", "60", "--report"]
+    assert main(asked) == 0
+    assert "report.html" in capsys.readouterr().err
+    page = (run / "report.html").read_text()
+    assert "material from audio, 10-NN" in page and "material from audio, linear" in page and "<th>shuffled pairs</th>" in page
+    (run / "summary.json").unlink()
+    assert main(asked) == 2 and "leave it out" in capsys.readouterr().err
 
 
 class Page(HTMLParser):

@@ -63,12 +63,15 @@ def probe(
     method: Literal["linear", "knn", "both"] = "both",
     clips: int = 2000,
     json: tyro.conf.FlagCreatePairsOff[bool] = False,
+    report: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Asks a model's embeddings for the labels of clips, beside raw features, an untrained model and chance.
 
     Example: mavil-edu probe --checkpoint runs/demo --data world --column material size
 
     Example: mavil-edu probe --checkpoint runs/mine --data my_labelled_clips --json
+
+    Example: mavil-edu probe --checkpoint runs/mine --control runs/shuffled --report
 
     Args:
         checkpoint: a run's folder, a model's folder or a name on the Hub; "tiny" comes with the package.
@@ -80,11 +83,14 @@ def probe(
         method: linear probes, 10 nearest neighbours, or both.
         clips: read at most so many of each.
         json: print an object in place of a table.
+        report: also put the table into the run's evaluation.json and report.html, in place of the one there.
     """
     from mavil_edu import MAViL
     from mavil_edu.data.source import has_splits
     from mavil_edu.scorecard import print_table, scorecard
 
+    if report and not (Path(checkpoint) / "summary.json").is_file():
+        raise ValueError(f"--report belongs to a run's folder with its summary.json, and {checkpoint} is none; leave it out.")
     model = MAViL.from_pretrained(checkpoint)
     if data == WORLD and train_data is None:
         asked = _read(_open(WORLD, min(500, clips), ASKED_SEED, model.config), clips)[::2]
@@ -109,6 +115,13 @@ def probe(
         model, *fitted, *asked, control=None if control is None else MAViL.from_pretrained(control),
         columns=column or None, methods=methods, class_columns=classes,
     )  # fmt: skip
+    if report:
+        from mavil_edu.checkpoint import write_json
+        from mavil_edu.report import write_report
+        from mavil_edu.run import EVALUATION_FILE
+
+        write_json(Path(checkpoint) / EVALUATION_FILE, card)
+        say(f"The table is in {write_report(Path(checkpoint))}")
     if json:
         print(json_module.dumps(card, indent=1))
     else:

@@ -10,6 +10,8 @@ import mavil_edu
 DECLARED = re.compile(r"\*\*Budget:\*\*\s+(\d+(?:\.\d+)?)\s+minutes?\s+of\s+computing\b[^,.]*,\s+(\d+(?:\.\d+)?)\s+(MB|GB)\s+of\s+memory\b")
 TOLERANCE = 3  # times the declared minutes that a run may take: machines are busy, and some are slow
 
+MEMORY_TOLERANCE = 1.1  # likewise of memory, which hardly hangs on the machine
+
 
 class Budget(NamedTuple):
     """What a lesson needs at most."""
@@ -37,6 +39,13 @@ def budget_of(notebook: Path) -> Budget:
         return read_budget("".join(source))
     except ValueError as error:
         raise ValueError(f"{notebook.name}: {error}") from None
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most memory that a process has held so far, in 10^6 bytes, where the system tells (Linux); else 0."""
+    status = Path(f"/proc/{pid}/status")
+    held = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")] if status.exists() else []
+    return int(held[0]) * 1024 / 1e6 if held else 0.0
 
 
 def lessons() -> list[Path]:

@@ -22,7 +22,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from mavil_edu import audio, diagrams, figures, masking, video
-from mavil_edu.config import AugmentConfig, TransformerConfig, tiny
+from mavil_edu.config import AugmentConfig, ModelConfig, small, tiny
 
 # %% [markdown]
 # ## 1. The skeleton
@@ -36,7 +36,7 @@ from mavil_edu.display import player
 from mavil_edu.exercises import check, exercise, quiz
 from mavil_edu.patches import patchify, unpatchify
 
-device, steps, clips = ("cuda", 5000, 8192) if torch.cuda.is_available() else ("cpu", 1000, 1024)  # ← the budget of this lesson
+device, steps, clips, preset = ("cuda", 5000, 8192, small) if torch.cuda.is_available() else ("cpu", 1000, 1024, tiny)  # ← the budget
 config, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 sides = {"sound": (config.audio, "audio"), "pictures": (config.video, "video")}
 
@@ -73,10 +73,10 @@ from mavil_edu.transformer import initialise
 
 
 class MaskedAutoencoder(nn.Module):
-    def __init__(self, part, extra: int = 0):
+    def __init__(self, part, extra: int = 0, shape: ModelConfig = config):
         super().__init__()
-        self.encoder = Encoder(part, TransformerConfig(width=96, depth=3, heads=3))
-        self.decoder = Decoder(part, 96, TransformerConfig(width=64, depth=1, heads=2), part.patch_values + extra)
+        self.encoder = Encoder(part, shape.encoder)  # of `tiny`: 3 blocks, 96 wide
+        self.decoder = Decoder(part, shape.encoder.width, shape.decoder, part.patch_values + extra)  # 1 block, 64 wide
         self.apply(initialise)
 
     def forward(self, patches: Tensor, mask: Tensor) -> Tensor:
@@ -320,10 +320,10 @@ fine = {
     "sound": replace(config.audio, patch_frames=16, patch_bins=16),
     "pictures": replace(config.video, patch_frames=2, patch_height=2, patch_width=2),
 }
-small, covered = {}, {}
+finer, covered = {}, {}
 for side, (part, _) in sides.items():
-    small[side] = patchify(unpatchify(held_out[side], part), fine[side])
-    covered[side] = masking.random_mask(*small[side].shape[:2], 0.8, torch.Generator().manual_seed(1))
+    finer[side] = patchify(unpatchify(held_out[side], part), fine[side])
+    covered[side] = masking.random_mask(*finer[side].shape[:2], 0.8, torch.Generator().manual_seed(1))
 
 
 def borrowing(patches: Tensor) -> Tensor:
@@ -336,8 +336,8 @@ def pictures(patches: Tensor, part=config.video) -> Tensor:
     return video.denormalise(unpatchify(patches, part), part)[0]
 
 
-tiles, gone = small["pictures"][one : one + 1], covered["pictures"][one : one + 1]
-mean_tiles = small["pictures"].mean(dim=0, keepdim=True)  # of the held-out clips: so many that one hardly counts
+tiles, gone = finer["pictures"][one : one + 1], covered["pictures"][one : one + 1]
+mean_tiles = finer["pictures"].mean(dim=0, keepdim=True)  # of the held-out clips: so many that one hardly counts
 strips = {
     "original": tiles,
     "what was visible": tiles.masked_fill(rearrange(gone, "b n -> b n 1"), 0.0),
@@ -347,7 +347,7 @@ strips = {
 figures.frame_panels({title: pictures(each, fine["pictures"]) for title, each in strips.items()}, 2.56)
 
 # %%
-notes, gone = small["sound"][one : one + 1], covered["sound"][one : one + 1]
+notes, gone = finer["sound"][one : one + 1], covered["sound"][one : one + 1]
 borrowed = complete(borrowing(notes), notes, gone)
 panels = {"original": log_mel(original), "0, always, drawn with borrowed numbers": log_mel(borrowed, fine["sound"])}
 figures.spectrogram_panels(panels, 2.56)
@@ -369,7 +369,7 @@ player(sound_of(panels["0, always, drawn with borrowed numbers"]), "A model that
 
 # %%
 for side in sides:
-    target, mask = small[side], covered[side]
+    target, mask = finer[side], covered[side]
     leak, mean = masked_mse(borrowing(target), target, mask), masked_mse(target.mean(dim=0, keepdim=True).expand_as(target), target, mask)
     print(f"{side}: the answer 0, always, with borrowed numbers errs {100 * (1 - leak / mean):.0f} % less than the mean patch")
 
@@ -423,7 +423,7 @@ check("learning_rate")
 # batches of 32?
 
 # %%
-warmup, peak = round(plan.warmup * steps), 2.4e-2 * 32 / 256
+warmup, peak = round(plan.warmup * steps), 2.4e-2 * 32 / 256 * (preset().train.base_lr / tiny().train.base_lr)
 places = torch.arange(steps)
 rates = torch.tensor([learning_rate(step, steps, warmup, peak) for step in range(steps)])
 diagrams.lines({"learning rate": (places, rates)}, "step", "rate")
@@ -438,7 +438,7 @@ diagrams.lines({"learning rate": (places, rates)}, "step", "rate")
 # %%
 def train(side: str) -> tuple[nn.Module, dict[int, tuple[float, Tensor]]]:
     torch.manual_seed(0)
-    model = MaskedAutoencoder(sides[side][0], extra=2).to(device)
+    model = MaskedAutoencoder(sides[side][0], extra=2, shape=preset().model).to(device)
     optimiser, generator, looks = make_optimiser(model, plan), torch.Generator().manual_seed(0), {}
     for step in range(steps + 1):
         if step % (steps // 8) == 0:

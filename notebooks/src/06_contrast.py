@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mavil_edu import MAViL, diagrams, figures, losses, masking, retrieval
-from mavil_edu.config import AugmentConfig, tiny
+from mavil_edu.config import AugmentConfig, small, tiny
 from mavil_edu.contrast_explorer import contrast_explorer
 from mavil_edu.data.batch import collate, to_inputs
 from mavil_edu.data.world import World
@@ -201,14 +201,14 @@ quiz("cold_softmax")
 # learn in it. Whatever the control reaches, the method reaches without knowing anything.
 
 # %%
-device, steps, clips = ("cuda", 4000, 8192) if torch.cuda.is_available() else ("cpu", 800, 1536)  # ← the budget of this lesson
+device, steps, clips, preset = ("cuda", 4000, 8192, small) if torch.cuda.is_available() else ("cpu", 800, 1536, tiny)  # ← the budget
 practice = {side: torch.empty(clips, *held[side].shape[1:], dtype=torch.half) for side in held}
 for few in torch.arange(clips).split(32):  # little by little, for memory's sake
     world = World(32, 100 + int(few[0]), config, no_change, quiet=True)
     made = to_inputs(collate([world.sample(clip, None) for clip in range(32)]), config)
     practice["audio"][few] = patchify(made.audio, config.audio).half()
     practice["video"][few] = patchify(made.video, config.video).half()
-one_block = replace(config, encoder=replace(config.encoder, depth=1))
+one_block = replace(config, encoder=replace(preset().model.encoder, depth=1))
 
 
 # %%
@@ -250,7 +250,7 @@ from mavil_edu.optimiser import learning_rate, make_optimiser
 
 def train(loss_of, partner: Tensor, steps: int) -> tuple[MAViL, dict[int, dict[str, float]]]:
     torch.manual_seed(0)
-    model, plan = MAViL(one_block), replace(tiny().train, steps=steps)
+    model, plan = MAViL(one_block), replace(preset().train, steps=steps)
     optimiser, generator, course = make_optimiser(model, plan), torch.Generator().manual_seed(0), {0: look(model)}
     for step in range(steps):
         model.to(device).train()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mavil_edu import MAViL, diagrams, evaluate, figures, losses, masking, retrieval
-from mavil_edu.config import AugmentConfig, tiny
+from mavil_edu.config import AugmentConfig, small, tiny
 from mavil_edu.data.batch import collate, to_inputs
 from mavil_edu.data.world import World
 from mavil_edu.display import player
@@ -46,7 +46,8 @@ from mavil_edu.retrieval_explorer import retrieval_explorer
 
 # %%
 shape, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
-small = replace(shape, encoder=replace(shape.encoder, depth=1), predict_statistics=False)  # one block, for the sake of minutes
+preset, depth = (small, 6) if torch.cuda.is_available() else (tiny, 1)  # ← the size of this lesson's model: on a CPU one block
+learner = replace(shape, encoder=replace(preset().model.encoder, depth=depth), predict_statistics=False)
 one = World(1, 9, shape, no_change, quiet=True)
 example = one.sample(0, None)
 print({name: values[0] for name, values in one.labels.items() if name in ("material", "size", "event", "background", "ambience", "room")})
@@ -152,7 +153,7 @@ def stage_one(model: MAViL, patches: dict, hidden: dict, hidden_again: dict) -> 
 
 # %%
 torch.manual_seed(0)
-model, generator = MAViL(small), torch.Generator().manual_seed(0)
+model, generator = MAViL(learner), torch.Generator().manual_seed(0)
 some = {side: values[:16].float() for side, values in held.items()}
 hidden, hidden_again = masks(16, 0.8, generator), masks(16, 0.5, generator)
 by_hand = stage_one(model, some, hidden, hidden_again)
@@ -236,7 +237,7 @@ def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
 # %%
 def train(loss_of) -> tuple[MAViL, dict[int, dict[str, float]]]:
     torch.manual_seed(0)
-    model, plan = MAViL(small), replace(tiny().train, steps=steps)
+    model, plan = MAViL(learner), replace(preset().train, steps=steps)
     optimiser, generator, course = make_optimiser(model, plan), torch.Generator().manual_seed(0), {0: look(model)}
     for step in range(steps):
         chosen = torch.randint(clips, (32,), generator=generator)  # ← B = 32
@@ -379,7 +380,8 @@ def embed(model: MAViL) -> dict[str, Tensor]:
 
 # %%
 torch.manual_seed(0)
-models = {"all of it": everything, "no contrast": without_contrast, "no reconstruction": without_reconstruction, "untrained": MAViL(small)}
+models = {"all of it": everything, "no contrast": without_contrast, "no reconstruction": without_reconstruction}
+models["untrained"] = MAViL(learner)
 embeddings = {title: embed(one) for title, one in models.items()}
 embeddings["raw features"] = {side: torch.cat([practice_plain[side][:fitted], held_plain[side]]) for side in held}
 causes = {name: practice_causes[name][:fitted] + held_causes[name] for name in held_causes}

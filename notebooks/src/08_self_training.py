@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from mavil_edu import MAViL, diagrams, figures, losses, masking, retrieval
-from mavil_edu.config import AugmentConfig, tiny
+from mavil_edu.config import AugmentConfig, small, tiny
 from mavil_edu.data.batch import collate, to_inputs
 from mavil_edu.data.world import World
 from mavil_edu.display import player
@@ -208,8 +208,9 @@ quiz("whole_clip")
 # $$L = L_{reg} + \alpha L_{inter} + \beta L_{intra}$$
 
 # %%
-small = replace(shape, encoder=replace(shape.encoder, depth=1), predict_statistics=False)  # one block, for the sake of minutes
-pupil = replace(small, target="teacher", target_width=teacher.config.encoder.width)
+preset, depth = (small, 6) if torch.cuda.is_available() else (tiny, 1)  # ← the size of this lesson's model: on a CPU one block
+learner = replace(shape, encoder=replace(preset().model.encoder, depth=depth), predict_statistics=False)
+pupil = replace(learner, target="teacher", target_width=teacher.config.encoder.width)
 
 
 def masks(rows: int, ratio: float, generator: torch.Generator) -> dict[str, Tensor]:
@@ -279,7 +280,7 @@ def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
 # %%
 def train(config, targets_for, steps: int, held_targets: dict | None = None) -> tuple[MAViL, dict[int, float]]:
     torch.manual_seed(0)
-    model, plan = MAViL(config), replace(tiny().train, steps=steps)
+    model, plan = MAViL(config), replace(preset().train, steps=steps)
     optimiser, generator, course = make_optimiser(model, plan), torch.Generator().manual_seed(0), {}
     for step in range(steps):
         if step % (steps // 4) == 0:
@@ -340,7 +341,7 @@ def patches_themselves(chosen: Tensor, patches: dict[str, Tensor]) -> dict[str, 
     return {side: losses.normalise_patches(values) for side, values in patches.items()}
 
 
-first_stage, _ = train(small, patches_themselves, steps)
+first_stage, _ = train(learner, patches_themselves, steps)
 
 # %%
 from mavil_edu.solutions import r_squared, ridge_probe
@@ -372,7 +373,7 @@ def knows(model: MAViL) -> dict[str, float]:
 
 # %%
 torch.manual_seed(0)
-known = {"student": knows(student), "stage 1": knows(first_stage), "untrained": knows(MAViL(small)), "the teacher": knows(teacher)}
+known = {"student": knows(student), "stage 1": knows(first_stage), "untrained": knows(MAViL(learner)), "the teacher": knows(teacher)}
 for what in known["student"]:
     print(f"{what:24} worst to best:", ", ".join(sorted(known, key=lambda name: known[name][what])))
 
