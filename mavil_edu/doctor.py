@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mavil_edu.course.budget import budget_of, lessons
+from mavil_edu.course.budget import TOLERANCE, budget_of, lessons
 
 REFERENCE_RATE = 90.0  # GFLOP/s of `matrix_rate` on the two Xeon cores on which the lessons' budgets were measured
 SIZE = 1024  # of the matrices
@@ -26,6 +26,11 @@ class Finding:
     value: str
     problem: bool = False  # something of the course will not work
     advice: str = ""
+    doubtful: bool = False  # it will work, but not as the lessons promise
+
+    @property
+    def mark(self) -> str:
+        return "✗" if self.problem else "!" if self.doubtful else "✓"
 
 
 def matrix_rate(seconds: float = 2.0) -> float:
@@ -174,7 +179,13 @@ def _disk() -> Finding:
 
 def _speed(rate: float) -> Finding:
     times = rate / REFERENCE_RATE
-    return Finding("speed", f"{rate:.0f} GFLOP/s, {times:.1f} times the two cores on which the lessons were measured")
+    slow = times < 1 / TOLERANCE
+    return Finding(
+        "speed",
+        f"{rate:.0f} GFLOP/s, {times:.2g} times the two cores on which the lessons were measured",
+        advice="Other programs are at work, or this machine is slow: lessons take longer than their budgets say." if slow else "",
+        doubtful=slow,
+    )
 
 
 def examine(rate: float) -> list[Finding]:

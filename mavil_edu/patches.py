@@ -27,6 +27,13 @@ def input_shape(config: AudioConfig | VideoConfig) -> tuple[int, ...]:
     return 3, config.frames, config.height, config.width
 
 
+def patch_shape(config: AudioConfig | VideoConfig) -> tuple[int, ...]:
+    """The shape of one patch: (frames, mel bins) of sound, (frames, height, width) of pictures."""
+    if isinstance(config, AudioConfig):
+        return config.patch_frames, config.patch_bins
+    return config.patch_frames, config.patch_height, config.patch_width
+
+
 def patchify(x: Tensor, config: AudioConfig | VideoConfig) -> Tensor:
     """Cuts a spectrogram or a clip into its patches.
 

@@ -285,7 +285,9 @@ def test_the_doctor_looks_at_everything_and_says_how_long_the_course_takes():
     findings = {finding.name: finding for finding in examine(45.0)}
     assert set(findings) >= {"Python", "torch", "widgets", "notebook kernel", "Chromium", "free memory", "free disk here", "speed"}
     assert all(isinstance(finding, Finding) and finding.value for finding in findings.values())
-    assert "0.5 times" in findings["speed"].value
+    assert "0.5 times" in findings["speed"].value and findings["speed"].mark == "✓"
+    slow = next(finding for finding in examine(4.0) if finding.name == "speed")
+    assert slow.mark == "!" and "0.044 times" in slow.value and "longer" in slow.advice
     for row in course_minutes(45.0).values():
         assert row["here_minutes"] == pytest.approx(2 * row["declared_minutes"])
     assert set(course_minutes(45.0)) == {path.stem for path in lessons()}

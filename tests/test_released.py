@@ -21,16 +21,11 @@ from torch.nn import functional as F
 
 from mavil_edu import MAViL, draw_masks, tiny
 from mavil_edu.config import ModelConfig, ObjectiveConfig
+from mavil_edu.image_vits import init_audio_from_image_mae, init_video_from_image_mae
 from mavil_edu.patches import kernel_to_linear, linear_to_kernel, patchify
 from mavil_edu.positions import sincos_positions
-from mavil_edu.released import (
-    ReleasedError,
-    export_released,
-    init_audio_from_image_mae,
-    init_video_from_image_mae,
-    load_released,
-    preprocess,
-)
+from mavil_edu.released import export_released, load_released, preprocess
+from mavil_edu.weights_file import ReleasedError
 
 D = 128  # 2 heads of 64
 

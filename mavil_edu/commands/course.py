@@ -106,7 +106,7 @@ def doctor(json: tyro.conf.FlagCreatePairsOff[bool] = False) -> int:
     else:
         for finding in findings:
             advice = f"\n      {finding.advice}" if finding.advice else ""
-            print(f"{'✗' if finding.problem else '✓'} {finding.name}: {finding.value}{advice}")
+            print(f"{finding.mark} {finding.name}: {finding.value}{advice}")
         for name, row in course.items():
             print(f"  {name}: about {row['here_minutes']:.1f} minutes of computing here ({row['declared_minutes']:g} declared)")
     return 1 if any(finding.problem for finding in findings) else 0

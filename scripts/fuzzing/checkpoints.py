@@ -16,8 +16,9 @@ from fuzzing.told import attempt
 from mavil_edu import MAViL, tiny
 from mavil_edu.checkpoint import load_checkpoint, save_checkpoint, save_model
 from mavil_edu.config import ModelConfig, TransformerConfig
-from mavil_edu.released import export_released, load_released, read_weights
+from mavil_edu.released import export_released, load_released
 from mavil_edu.start import start_from
+from mavil_edu.weights_file import read_weights
 
 CASES = 1100
 VALUES = [float("nan"), float("inf"), float("-inf"), 3e38]
