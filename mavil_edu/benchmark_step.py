@@ -1,9 +1,7 @@
 """How long a training step takes, and what share of the machine's own matrix speed it reaches."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from statistics import median, quantiles
@@ -13,21 +11,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from mavil_edu.blocks import compile_blocks
 from mavil_edu.config import Config
 from mavil_edu.data.batch import Batch, Inputs, to_inputs
 from mavil_edu.data.loader import Step
 from mavil_edu.evaluate import MakeTargets, scored_patches
 from mavil_edu.hardware import DTYPES, Memory, Precision, check_precision, matrix_peak
-from mavil_edu.mavil import Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.mavil import Asked, Masks, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import step_by_part
 from mavil_edu.processes import join, machine
 from mavil_edu.stopwatch import Stopwatch, wait_for, watching
 from mavil_edu.teacher import Teacher, student_config
 from mavil_edu.train import make_fabric, set_up, update
-from mavil_edu.transformer import Block
 
 WARM_UP = 3  # steps before the clock starts, at most
-COMPILED_SHAPES = 64  # of a block's input, that torch.compile may meet: two views, fusion, two decoders, a teacher
 
 
 def random_batch(config: Config, rows: int, seed: int = 0) -> Batch:
@@ -41,21 +38,6 @@ def random_batch(config: Config, rows: int, seed: int = 0) -> Batch:
     )
 
 
-@contextmanager
-def compiled(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Compiles each block by itself: they are alike, so that few graphs serve them all, and masks, which break a graph, stay outside."""
-    if not wanted:
-        yield
-        return
-    if sys.platform == "win32":
-        raise ValueError("--compile needs Linux or macOS.")
-    with torch._dynamo.config.patch(recompile_limit=COMPILED_SHAPES, accumulated_recompile_limit=COMPILED_SHAPES * 8):
-        for module in model.modules():
-            if isinstance(module, Block):
-                module.compile(dynamic=False)
-        yield
-
-
 class _Case(NamedTuple):
     """One stage at one size, ready to be stepped."""
 
@@ -67,11 +49,14 @@ class _Case(NamedTuple):
     make_targets: MakeTargets
     data: Step
 
-    def masks(self) -> tuple[Masks, Masks | None]:
+    def draws(self) -> tuple[Masks, Masks | None, Asked | None]:
         model, objective, rows = self.config.model, self.config.objective, len(self.data.batch.waveform)
-        return draw_masks(rows, model, objective), draw_second_masks(rows, model, objective)
+        masks = draw_masks(rows, model, objective)
+        return masks, draw_second_masks(rows, model, objective), draw_asked(masks, model, objective)
 
-    def forward_backward(self, inputs: Inputs, masks: Masks, second: Masks | None, watch: Stopwatch | None = None) -> None:
+    def forward_backward(
+        self, inputs: Inputs, masks: Masks, second: Masks | None, asked: Asked | None, watch: Stopwatch | None = None
+    ) -> None:
         """The gradients of one batch, of which inputs and masks are ready."""
         switch = watch.switch if watch else (lambda part: None)
         switch("targets" if self.config.model.target != "teacher" else "teacher")
@@ -84,7 +69,7 @@ class _Case(NamedTuple):
             return losses_of(output, targets, *scored, self.config.objective)
 
         switch("the rest")
-        self.fabric.backward(self.model(inputs.audio, inputs.video, masks, second, losses_from).total)
+        self.fabric.backward(self.model(inputs.audio, inputs.video, masks, second, losses_from, asked).total)
 
     def whole(self) -> None:
         """What training does in one step, from waveforms and frames to moved weights."""
@@ -128,8 +113,8 @@ def by_part(case: _Case, repetitions: int) -> dict[str, float]:
             watch.switch("front ends")
             inputs = to_inputs(case.data.batch, case.config.model)
             watch.switch("masks")
-            masks, second = case.masks()
-            case.forward_backward(inputs, masks, second, watch)
+            drawn = case.draws()
+            case.forward_backward(inputs, *drawn, watch)
             watch.switch("optimiser")
             case.fabric.clip_gradients(case.model, case.optimiser, max_norm=case.config.train.clip_norm, error_if_nonfinite=False)
             case.optimiser.step()
@@ -139,7 +124,7 @@ def by_part(case: _Case, repetitions: int) -> dict[str, float]:
     return {name: 1000 * median(one.get(name, 0.0) for one in found[1:]) for name in names}
 
 
-def benchmark_stage(config: Config, stage: int, repetitions: int, compile_blocks: bool, parts: bool = True) -> dict[str, Any]:
+def benchmark_stage(config: Config, stage: int, repetitions: int, compiled: bool, parts: bool = True) -> dict[str, Any]:
     """One stage's times, arithmetic and memory, of batches of `config.train.batch`.
 
     parts: also the time of each part; it is taken before blocks are compiled, which would hide their edges.
@@ -148,16 +133,17 @@ def benchmark_stage(config: Config, stage: int, repetitions: int, compile_blocks
     device, memory = case.fabric.device, Memory(case.fabric.device)
     case.whole()  # the optimiser's moments are made
     answer: dict[str, Any] = {"parts_ms": by_part(case, min(repetitions, 10))} if parts else {}
-    with compiled(case.bare, compile_blocks):
-        started = time.perf_counter()
-        case.whole()
-        wait_for(device)
-        answer["first_step_seconds"] = time.perf_counter() - started  # with what compiling takes
-        memory.reset()
-        answer["step_ms"] = _timed(case.whole, repetitions, device)
-        answer |= {"peak_megabytes": memory.peak(), "memory": memory.kind}
-        inputs, masks = to_inputs(case.data.batch, case.config.model), case.masks()
-        answer["forward_backward_ms"] = _timed(lambda: case.forward_backward(inputs, *masks), repetitions, device)
+    if compiled:
+        compile_blocks(case.bare)
+    started = time.perf_counter()
+    case.whole()
+    wait_for(device)
+    answer["first_step_seconds"] = time.perf_counter() - started  # with what compiling takes
+    memory.reset()
+    answer["step_ms"] = _timed(case.whole, repetitions, device)
+    answer |= {"peak_megabytes": memory.peak(), "memory": memory.kind}
+    inputs, drawn = to_inputs(case.data.batch, case.config.model), case.draws()
+    answer["forward_backward_ms"] = _timed(lambda: case.forward_backward(inputs, *drawn), repetitions, device)
     case.optimiser.zero_grad()
     answer["multiply_adds"] = step_by_part(case.config, config.train.batch)
     answer["parameters"] = sum(p.numel() for p in case.bare.parameters())
@@ -165,7 +151,7 @@ def benchmark_stage(config: Config, stage: int, repetitions: int, compile_blocks
 
 
 def benchmark_step(
-    config: Config, batch: int, repetitions: int, stages: list[int], precision: Precision, compile_blocks: bool, say: Callable[[str], None]
+    config: Config, batch: int, repetitions: int, stages: list[int], precision: Precision, compiled: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """`mavil-edu benchmark step`: of each stage the time of a step on `batch` clips of noise, and its share of the matrix peak.
 
@@ -177,12 +163,12 @@ def benchmark_step(
         raise ValueError(f"A benchmark needs 1 clip and repetition or more ({batch}, {repetitions}), and stages 1, 2 or both ({stages}).")
     device = join().device
     check_precision(precision, device)
-    config = replace(config, train=replace(config.train, batch=batch, accumulate=1, precision=precision))
+    config = replace(config, train=replace(config.train, batch=batch, accumulate=1, precision=precision, compile=False))
     say(f"timing matrix products in {precision}")
     peak, found = matrix_peak(device, DTYPES[precision]), {}
     for stage in stages:
         say(f"timing stage {stage}")
-        found[str(stage)] = benchmark_stage(config, stage, repetitions, compile_blocks)
+        found[str(stage)] = benchmark_stage(config, stage, repetitions, compiled)
     peak = max(peak, matrix_peak(device, DTYPES[precision]))
     for one in found.values():
         operations = 2e-9 * sum(one["multiply_adds"].values())  # so that over milliseconds it is TFLOP/s
@@ -194,7 +180,7 @@ def benchmark_step(
         "batch": batch,
         "repetitions": repetitions,
         "precision": precision,
-        "compiled": compile_blocks,
+        "compiled": compiled,
         "peak": peak._asdict(),
         "stages": found,
     }

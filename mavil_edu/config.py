@@ -16,6 +16,7 @@ FusionKind = Literal["joint", "bottleneck", "none"]
 RatioSchedule = Literal["linear", "cosine"]
 Target = Literal["normalised", "raw", "teacher"]
 ClassesFrom = Literal["both", "audio", "video"]
+DecoderAttention = Literal["self", "cross"]
 
 SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 # Sizes that no model has: a config that says more, by mistake or malice, is refused before anything of its size is made [O].
@@ -177,6 +178,7 @@ class ModelConfig:
     fusion_depth: int = 2  # blocks of the fusion, as wide as the encoder; without fusion there are none [P]
     bottlenecks: int = 4  # tokens that the modalities share in bottleneck fusion [O; MBT's paper, recalled]
     decoder: TransformerConfig | None = field(default_factory=lambda: TransformerConfig(512, 8, 16))  # one per modality [P]; None: none
+    decoder_attention: DecoderAttention = "self"  # among all places [P, R]; or hidden places look at visible ones, not at each other [O]
     projection: int | None = None  # width of the MLP heads before InfoNCE; None: no head [O]
     target: Target = "normalised"  # to predict: patches, each with mean 0 and variance 1, or raw [R, A]; or a teacher's tokens [P]
     target_width: int | None = None  # of a teacher's tokens, its encoder's; None for patches
@@ -199,6 +201,7 @@ class ModelConfig:
             self.target == "normalised" or not self.predict_statistics,
             "predict_statistics needs target='normalised': raw patches already hold their mean and std, and tokens have none.",
         )
+        _one_of(self.decoder_attention, DecoderAttention, "decoder_attention")
         _one_of(self.target, Target, "target")
         _require(
             (self.target == "teacher") == (self.target_width is not None),
@@ -233,6 +236,7 @@ class ObjectiveConfig:
     beta: float = 0.01  # weight of intra-modal InfoNCE; 0 also leaves the second view out [R]
     tau_inter: float = 0.1  # temperature between modalities [R]
     tau_intra: float = 1.0  # temperature within a modality [R]
+    decoded_share: float = 1.0  # share of the hidden patches, drawn anew at each step, that is decoded and scored in training [O; 1: P]
     scored: Literal["hidden", "all"] = "hidden"  # places that the reconstruction loss counts [R; all: O]
     target_tokens: Literal["fused", "unimodal"] = "fused"  # stage 2: the teacher's tokens after or before its fusion [P; unimodal: O]
     normalise_targets: bool = True  # stage 2: each of the teacher's tokens with mean 0 and variance 1, as data2vec does [O]
@@ -251,6 +255,11 @@ class ObjectiveConfig:
         _one_of(self.video_masking, VideoMasking, "video_masking")
         _one_of(self.ratio_schedule, RatioSchedule, "ratio_schedule")
         _require(self.scored in ("hidden", "all"), f"scored is {self.scored!r}; choose from hidden, all.")
+        _require(0 < self.decoded_share <= 1, f"decoded_share is {self.decoded_share}; it must be above 0, and 1 at most.")
+        _require(
+            self.decoded_share == 1 or self.scored == "hidden",
+            "decoded_share below 1 needs scored='hidden': what is not decoded cannot be scored.",
+        )
         _require(self.target_tokens in ("fused", "unimodal"), f"target_tokens is {self.target_tokens!r}; choose from fused, unimodal.")
         _require(
             self.inter_views == 1 or self.beta > 0,
@@ -296,6 +305,8 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.95)  # AdamW's [R, A]
     clip_norm: float = 3.0  # largest norm of the gradient [O]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"  # as Lightning Fabric names it
+    compile: bool = False  # each block by torch.compile: faster steps after some minutes; other last bits [O]
+    recompute: bool = False  # each block's activations again in the backward pass: less memory, a third more arithmetic [O]
     evaluate_every: int = 200  # steps between two looks at held-out clips
     save_every: int = 200  # steps between two checkpoints
     augment: AugmentConfig = field(default_factory=AugmentConfig)

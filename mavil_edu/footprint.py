@@ -6,7 +6,7 @@ import torch
 
 from mavil_edu.config import Config, ModelConfig, TransformerConfig
 from mavil_edu.mavil import MAViL
-from mavil_edu.multiply_adds import visible_tokens
+from mavil_edu.multiply_adds import asked_places, visible_tokens
 
 FLOAT = 4  # bytes of a number; weights, gradients and moments are float32 in every precision
 MOMENTS = 2  # AdamW's, for each weight
@@ -38,21 +38,23 @@ def parameters_by_part(model: ModelConfig) -> dict[str, int]:
     return modules | {"the rest": sum(p.numel() for p in built.parameters()) - total}
 
 
-def _block(config: TransformerConfig, mixed: bool) -> float:
-    """Bytes that one block keeps of one token.
+def _block(config: TransformerConfig, mixed: bool, recompute: bool = False) -> float:
+    """Bytes that one block keeps of one token; what enters it alone, where the rest is computed again.
 
     Of d numbers each: what enters the two norms (2), what leaves them (2), q, k and v (3), what attention gives (1); of mlp_ratio · d
     each: what enters GELU and what leaves it (2). With autocast all but the first two are kept in 16 bits.
     """
+    if recompute:
+        return config.width * FLOAT
     in_16_bits = 6 + 2 * config.mlp_ratio
     return config.width * (2 * FLOAT + in_16_bits * (2 if mixed else FLOAT))
 
 
 def activations_by_part(config: Config) -> dict[str, int]:
     """Bytes that one clip's forward pass keeps for the backward pass, by part; a teacher keeps none."""
-    model, mixed = config.model, config.train.precision != "32-true"
+    model, mixed, again = config.model, config.train.precision != "32-true", config.train.recompute
     inputs, views = (model.audio, model.video), visible_tokens(config)
-    encoder, decoder = _block(model.encoder, mixed) * model.encoder.depth, _block(model.decoder, mixed) * model.decoder.depth
+    encoder, decoder = (_block(one, mixed, again) * one.depth for one in (model.encoder, model.decoder))
     fused = sum(k + 1 for k in views[0]) + (2 * model.bottlenecks if model.fusion_kind == "bottleneck" else 0)
     depth = 0 if model.fusion_kind == "none" else model.fusion_depth
 
@@ -60,8 +62,15 @@ def activations_by_part(config: Config) -> dict[str, int]:
         found = 0.0
         for one, k in zip(inputs, views[0], strict=True):
             values = model.target_width or one.patch_values + 2 * model.predict_statistics
-            found += (one.tokens + 1) * decoder + 2 * FLOAT * one.tokens * model.decoder.width  # the last norm's
-            found += FLOAT * ((k + 1) * model.encoder.width + one.tokens * values)  # what is embedded, and what is predicted
+            asked = asked_places(config, one, k)
+            if model.decoder_attention == "cross":
+                found += asked * decoder + model.decoder.depth * (k + 1) * model.decoder.width * 4 * (
+                    2 if mixed else FLOAT
+                )  # norm, k and v
+            else:
+                found += (1 + min(one.tokens, k + asked)) * decoder
+            found += 2 * FLOAT * asked * model.decoder.width  # the last norm's
+            found += FLOAT * ((k + 1) * model.encoder.width + asked * values)  # what is embedded, and what is predicted
         return found
 
     def clips() -> int:
@@ -77,7 +86,7 @@ def activations_by_part(config: Config) -> dict[str, int]:
             f"encoders, {name} view": round(sum(k + 1 for k in view) * encoder)
             for name, view in zip(("first", "second"), views, strict=False)
         },
-        "fusion": round(fused * depth * _block(model.encoder, mixed)),
+        "fusion": round(fused * depth * _block(model.encoder, mixed, again)),
         "decoders": round(decoded()),
         "the rest": clips(),
     }
@@ -99,12 +108,15 @@ def footprint(config: Config, rows: int, devices: int = 1) -> Footprint:
     weights, kept = parameters_by_part(config.model), {name: rows * size for name, size in activations_by_part(config).items()}
     all_weights, mixed = sum(weights.values()), config.train.precision != "32-true"
     model = config.model
-    widest = max(
-        (model.audio.tokens + 1) * model.decoder.width * model.decoder.mlp_ratio,
-        (model.video.tokens + 1) * model.decoder.width * model.decoder.mlp_ratio,
-        max(k + 1 for view in visible_tokens(config) for k in view) * model.encoder.width * model.encoder.mlp_ratio,
-    )
+    views, inputs = visible_tokens(config), (model.audio, model.video)
+    longest = {  # tokens in a block, by the stack's sizes
+        model.decoder: max(1 + min(one.tokens, k + asked_places(config, one, k)) for one, k in zip(inputs, views[0], strict=True)),
+        model.encoder: max(k + 1 for view in views for k in view),
+    }
+    widest = max(tokens * size.width * size.mlp_ratio for size, tokens in longest.items())
     working = round(2 * rows * widest * (2 if mixed else FLOAT))
+    if config.train.recompute:
+        working += round(rows * max(tokens * _block(size, mixed) for size, tokens in longest.items()))
     copies = 2 * all_weights if mixed else 0  # autocast's
     there = all_weights if config.train.accumulate > 1 else 0
     made, left = 0, sum(kept.values())

@@ -192,12 +192,34 @@ def visible_places(mask: Tensor) -> Tensor:
     return mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
 
 
-def keep_visible(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Drops the hidden tokens: (b, n, d) and (b, n) -> (b, k, d), order kept."""
-    places = visible_places(mask)
-    rows = places + len(mask[0]) * rearrange(torch.arange(len(mask), device=places.device), "b -> b 1")
+def hidden_places(mask: Tensor) -> Tensor:
+    """The places of the hidden tokens, in order: (b, n) bool -> (b, n − k) long."""
+    return mask.to(torch.uint8).argsort(dim=1, stable=True)[:, mask.shape[1] - int(mask[0].sum()) :]
+
+
+def draw_hidden_places(mask: Tensor, share: float, generator: Generator | None = None) -> Tensor:
+    """A random share of the hidden places of each row, every set of that size being equally likely; one at least where any is hidden.
+
+    mask: (b, n) bool. share: in (0, 1]; 1 draws nothing and gives all. Returns (b, m) long, in order.
+    """
+    places = hidden_places(mask)
+    if share == 1:
+        return places
+    hidden = places.shape[1]
+    chosen = _random_groups(len(mask), hidden, min(hidden, max(1, round(hidden * share))), generator).to(mask.device)
+    return places.gather(1, visible_places(chosen)) if len(mask) else places[:, :0]
+
+
+def at_places(tokens: Tensor, places: Tensor) -> Tensor:
+    """The tokens of some places: (b, n, d) and (b, k) long -> (b, k, d)."""
+    rows = places + tokens.shape[1] * rearrange(torch.arange(len(places), device=places.device), "b -> b 1")
     kept = rearrange(tokens, "b n d -> (b n) d").index_select(0, rearrange(rows, "b k -> (b k)"))  # five times as fast as gather
     return kept.unflatten(0, tuple(places.shape))
+
+
+def keep_visible(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Drops the hidden tokens: (b, n, d) and (b, n) -> (b, k, d), order kept."""
+    return at_places(tokens, visible_places(mask))
 
 
 def put_back(visible: Tensor, mask: Tensor, fill: Tensor) -> Tensor:

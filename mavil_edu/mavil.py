@@ -15,7 +15,7 @@ from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder, Tokens
 from mavil_edu.fusion import make_fusion
 from mavil_edu.losses import inter_modal, intra_modal, normalise_patches, patch_errors, patch_statistics, scored_mean
-from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES, check_mask, visible_count
+from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES, at_places, check_mask, draw_hidden_places, visible_count
 from mavil_edu.patches import patchify
 from mavil_edu.transformer import MLP, initialise
 
@@ -27,11 +27,19 @@ class Masks(NamedTuple):
     video: Tensor  # (b, video tokens) bool
 
 
-class Prediction(NamedTuple):
-    """A decoder's word on every patch of one modality, in the space of the model's target."""
+class Asked(NamedTuple):
+    """The hidden places of a batch that the decoders are asked for, in place of all; the same count in each row."""
 
-    patches: Tensor  # (b, n, values)
-    statistics: Tensor | None  # (b, n, 2): each patch's mean and std, where the model predicts them
+    audio: Tensor  # (b, m) long
+    video: Tensor  # (b, m) long
+
+
+class Prediction(NamedTuple):
+    """A decoder's word on every patch of one modality, or on the m places it was asked for, in the space of the model's target."""
+
+    patches: Tensor  # (b, n, values), or (b, m, values)
+    statistics: Tensor | None  # (b, n or m, 2): each patch's mean and std, where the model predicts them
+    places: Tensor | None = None  # (b, m) long, what was asked for; None: every patch
 
 
 class Targets(NamedTuple):
@@ -97,6 +105,17 @@ def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig,
     return draw_masks(rows, model, _second(objective), generator) if objective.beta else None
 
 
+def draw_asked(masks: Masks, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Asked | None:
+    """What the decoders are asked for in a training step: a share `decoded_share` of the hidden places of each clip.
+
+    None, for every place, as in the paper, where that share is 1; but decoders of cross-attention are asked for all hidden places then,
+    for what is said of others costs as much and serves nobody. At share 1 nothing is drawn.
+    """
+    if objective.scored == "all" or (objective.decoded_share == 1 and model.decoder_attention == "self"):
+        return None
+    return Asked(*(draw_hidden_places(mask, objective.decoded_share, generator) for mask in masks))
+
+
 def terms_left_out(model: ModelConfig, objective: ObjectiveConfig) -> list[str]:
     """The terms of stage 1 that its masks leave no tokens for, a sentence each; a term of weight 0 is not named."""
 
@@ -132,7 +151,7 @@ class MAViL(nn.Module):
         self.fusion = make_fusion(config)
         for name, inputs in (("audio_decoder", config.audio), ("video_decoder", config.video)):
             values = config.target_width or inputs.patch_values + statistics
-            setattr(self, name, config.decoder and Decoder(inputs, width, config.decoder, values))
+            setattr(self, name, config.decoder and Decoder(inputs, width, config.decoder, values, config.decoder_attention))
         self.audio_head = self._head(width)
         self.video_head = self._head(width)
         read = 2 * width if config.classes_from == "both" else width
@@ -143,11 +162,12 @@ class MAViL(nn.Module):
         projection = self.config.projection
         return nn.Identity() if projection is None else nn.Sequential(MLP(width, projection), nn.Linear(width, projection))
 
-    def forward(self, audio: Tensor, video: Tensor, masks: Masks, second: Masks | None = None) -> StageOne:
+    def forward(self, audio: Tensor, video: Tensor, masks: Masks, second: Masks | None = None, asked: Asked | None = None) -> StageOne:
         """Reads two masked views of a batch: the first is encoded, fused and decoded, the second is encoded alone.
 
         audio: (b, 1, frames, mel bins), normalised log-mel. video: (b, 3, frames, height, width), normalised.
-        masks: what the first view hides. second: what the second view hides, for intra-modal contrast.
+        masks: what the first view hides. second: what the second view hides, for intra-modal contrast. asked: the hidden places to predict,
+        as `draw_asked` gives them; by default every place.
         Raises ValueError where sizes or masks do not fit the config, or the model has no decoders.
         """
         if self.config.decoder is None:
@@ -160,9 +180,10 @@ class MAViL(nn.Module):
         fused_a, fused_v = self.fusion(a, v)
         again_a = self.audio_encoder(audio_patches, second.audio) if second else None
         again_v = self.video_encoder(video_patches, second.video) if second else None
+        asked = Asked(None, None) if asked is None else Asked(*(places.to(audio.device) for places in asked))
         return StageOne(
-            audio=self._split(self.audio_decoder(fused_a, masks.audio)),
-            video=self._split(self.video_decoder(fused_v, masks.video)),
+            audio=self._split(self.audio_decoder(fused_a, masks.audio, asked.audio), asked.audio),
+            video=self._split(self.video_decoder(fused_v, masks.video, asked.video), asked.video),
             audio_projection=self._project(a, self.audio_head),
             video_projection=self._project(v, self.video_head),
             second_audio_projection=self._project(again_a, self.audio_head),
@@ -241,10 +262,10 @@ class MAViL(nn.Module):
         visible = tokens is not None and tokens.patch_tokens.shape[1] > 0
         return head(tokens.pool()) if visible else None
 
-    def _split(self, prediction: Tensor) -> Prediction:
+    def _split(self, prediction: Tensor, places: Tensor | None) -> Prediction:
         if not self.config.predict_statistics:
-            return Prediction(prediction, None)
-        return Prediction(*prediction.split([prediction.shape[-1] - 2, 2], dim=-1))
+            return Prediction(prediction, None, places)
+        return Prediction(*prediction.split([prediction.shape[-1] - 2, 2], dim=-1), places)
 
     def save_pretrained(
         self, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None, decoders: bool = True
@@ -306,19 +327,21 @@ def losses_of(
     L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
     is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
 
-    audio_scored, video_scored: (b, n) bool, the places that count. gather: makes of this process's rows, (b, …), those of all
-    processes in order, with gradients (`mavil_edu.processes.gather_rows`): every loss is then the whole batch's.
+    audio_scored, video_scored: (b, n) bool, the places that count, of those that were predicted. gather: makes of this process's rows,
+    (b, …), those of all processes in order, with gradients (`mavil_edu.processes.gather_rows`): every loss is then the whole batch's.
     """
 
-    def mse(prediction: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+    def mse(prediction: Tensor, target: Tensor, scored: Tensor, places: Tensor | None) -> Tensor:
+        if places is not None:
+            target, scored = at_places(target, places), scored.gather(1, places)
         return scored_mean(gather(patch_errors(prediction, target)), gather(scored))
 
-    audio_mse = mse(output.audio.patches, targets.audio, audio_scored)
-    video_mse = mse(output.video.patches, targets.video, video_scored)
+    audio_mse = mse(output.audio.patches, targets.audio, audio_scored, output.audio.places)
+    video_mse = mse(output.video.patches, targets.video, video_scored, output.video.places)
     statistics = None
     if targets.audio_statistics is not None:
-        audio_statistics = mse(output.audio.statistics, targets.audio_statistics, audio_scored)
-        statistics = audio_statistics + mse(output.video.statistics, targets.video_statistics, video_scored)
+        audio_statistics = mse(output.audio.statistics, targets.audio_statistics, audio_scored, output.audio.places)
+        statistics = audio_statistics + mse(output.video.statistics, targets.video_statistics, video_scored, output.video.places)
     projections = output.audio_projection, output.video_projection, output.second_audio_projection, output.second_video_projection
     a, v, again_a, again_v = (None if x is None else gather(x) for x in projections)
     zero = audio_mse.new_zeros(())

@@ -5,7 +5,7 @@ import torch
 from mavil_edu.config import AudioConfig, Config, VideoConfig
 from mavil_edu.fusion import make_fusion
 from mavil_edu.masking import visible_count
-from mavil_edu.transformer import multiply_adds
+from mavil_edu.transformer import cross_multiply_adds, multiply_adds
 
 BACKWARD = 2  # times the forward pass: one product for the input's gradient, one for the weight's
 BACKWARD_OF_EMBEDDING = 1  # patches need no gradient
@@ -19,6 +19,14 @@ def visible_tokens(config: Config) -> list[tuple[int, int]]:
         second = objective.second_ratio
         ratios.append(ratios[0] if second is None else (second, second))
     return [(visible_count(audio, a, objective.audio_masking), visible_count(video, v, objective.video_masking)) for a, v in ratios]
+
+
+def asked_places(config: Config, inputs: AudioConfig | VideoConfig, visible: int) -> int:
+    """How many places of one modality the decoder predicts in training, given how many are visible: all, or a share of the hidden ones."""
+    objective, hidden = config.objective, inputs.tokens - visible
+    if objective.scored == "all" or (objective.decoded_share == 1 and config.model.decoder_attention == "self"):
+        return inputs.tokens
+    return min(hidden, max(1, round(hidden * objective.decoded_share)))
 
 
 def forward_by_part(config: Config, batch: int) -> dict[str, int]:
@@ -39,8 +47,12 @@ def forward_by_part(config: Config, batch: int) -> dict[str, int]:
 
     def decode(one: AudioConfig | VideoConfig, visible: int) -> int:
         values = model.target_width or one.patch_values + 2 * model.predict_statistics
-        narrow = model.decoder.width
-        return (visible + 1) * width * narrow + multiply_adds(model.decoder, one.tokens + 1) + one.tokens * narrow * values
+        narrow, asked, given = model.decoder.width, asked_places(config, one, visible), visible + 1
+        if model.decoder_attention == "cross":
+            blocks = cross_multiply_adds(model.decoder, asked, given)
+        else:
+            blocks = multiply_adds(model.decoder, 1 + min(one.tokens, visible + asked))
+        return given * width * narrow + blocks + asked * narrow * values
 
     heads = 2 * 3 * width * (model.projection or 0)  # of both modalities, three layers each
     compared = model.projection or width

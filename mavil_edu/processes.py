@@ -103,9 +103,9 @@ class WithLosses(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, audio: Tensor, video: Tensor, masks: Any, second: Any, losses: Callable[[Any], Any]) -> Any:
+    def forward(self, audio: Tensor, video: Tensor, masks: Any, second: Any, losses: Callable[[Any], Any], asked: Any = None) -> Any:
         """`losses` of the model's output; they are computed in full precision."""
-        output = self.model(audio, video, masks, second)
+        output = self.model(audio, video, masks, second, asked)
         with torch.autocast(audio.device.type, enabled=False):
             return losses(output)
 

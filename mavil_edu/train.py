@@ -9,11 +9,13 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from mavil_edu.blocks import compile_blocks, recompute_blocks
 from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, versions
 from mavil_edu.config import Config, ObjectiveConfig, TrainConfig, from_dict, to_dict
 from mavil_edu.data.batch import Clips, Skipped, to_inputs
@@ -21,7 +23,7 @@ from mavil_edu.data.loader import Step, generator_for, training_steps
 from mavil_edu.evaluate import HeldOut, MakeTargets, scored_patches
 from mavil_edu.logbook import Logbook, TrainingError
 from mavil_edu.masking import scheduled_ratio
-from mavil_edu.mavil import Losses, Masks, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.mavil import Losses, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.memory import keep_freed_memory
 from mavil_edu.optimiser import learning_rate, make_optimiser
 from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
@@ -82,13 +84,16 @@ def make_fabric(config: Config) -> Fabric:
 
 
 def set_up(fabric: Fabric, model: MAViL, train: TrainConfig) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A model on its device and among its processes, and its optimiser, as `update` takes them."""
+    """A model on its device and among its processes, and its optimiser, as `update` takes them; blocks compiled where `train` says so."""
+    recompute_blocks(model, train.recompute)
+    if train.compile:
+        compile_blocks(model)
     return fabric.setup(WithLosses(model), make_optimiser(model, train))
 
 
-def _own(masks: Masks | None, fabric: Fabric) -> Masks | None:
-    """This process's part of the masks of a global batch."""
-    return None if masks is None else Masks(*(share_of(mask, fabric) for mask in masks))
+def _own(drawn: Any, fabric: Fabric) -> Any:
+    """This process's part of what was drawn for a global batch."""
+    return None if drawn is None else type(drawn)(*(share_of(part, fabric) for part in drawn))
 
 
 def _backward(
@@ -106,8 +111,9 @@ def _backward(
     for number in range(rounds):
         inputs = to_inputs(type(batch)(*(part[number::rounds] for part in batch)), config.model)
         rows, generator = len(inputs.audio) * fabric.world_size, generator_for(seed, 2, step, number)
-        masks = _own(draw_masks(rows, config.model, first_view, generator), fabric)
-        second = _own(draw_second_masks(rows, config.model, objective, generator), fabric)
+        all_masks = draw_masks(rows, config.model, first_view, generator)
+        masks, second = _own(all_masks, fabric), _own(draw_second_masks(rows, config.model, objective, generator), fabric)
+        asked = _own(draw_asked(all_masks, config.model, objective, generator), fabric)  # last: without it the draws are the same
         scored = scored_patches(masks, inputs, config.objective)
         with fabric.autocast():  # a teacher computes in the student's precision
             targets = make_targets(inputs.audio, inputs.video)
@@ -120,7 +126,7 @@ def _backward(
             gather=partial(gather_rows, fabric),
         )
         with fabric.no_backward_sync(model, enabled=number < rounds - 1):
-            losses = model(inputs.audio, inputs.video, masks, second, losses_from)
+            losses = model(inputs.audio, inputs.video, masks, second, losses_from, asked)
             fabric.backward(losses.total * (len(inputs.audio) / len(batch.waveform)))
         terms.append(losses)
     return Losses(*(None if some[0] is None else torch.stack([t.detach() for t in some]).mean() for some in zip(*terms, strict=True)))

@@ -4,8 +4,19 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mavil_edu.config import TransformerConfig
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, maps: dict[str, Tensor] | None, name: str) -> Tensor:
+    """Softmax attention of all heads: q (b, heads, m, e), k and v (b, heads, n, e) -> (b, m, heads · e); `maps` as the modules take it."""
+    if maps is None:
+        x = F.scaled_dot_product_attention(q, k, v)
+    else:
+        maps[name] = torch.einsum("bhie,bhje->bhij", q, k).div(q.shape[-1] ** 0.5).softmax(dim=-1)
+        x = maps[name] @ v
+    return rearrange(x, "b heads n e -> b n (heads e)")
 
 
 class Attention(nn.Module):
@@ -20,12 +31,24 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
         """Mixes the tokens; where `maps` is given, stores the attention (b, heads, n, n), rows summing to 1, under `name`."""
         q, k, v = rearrange(self.qkv(x), "b n (qkv heads e) -> qkv b heads n e", qkv=3, heads=self.heads)
-        if maps is None:
-            x = F.scaled_dot_product_attention(q, k, v)
-        else:
-            maps[name] = torch.einsum("bhie,bhje->bhij", q, k).div(q.shape[-1] ** 0.5).softmax(dim=-1)
-            x = maps[name] @ v
-        return self.proj(rearrange(x, "b heads n e -> b n (heads e)"))
+        return self.proj(attend(q, k, v, maps, name))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of tokens (b, m, d) to others (b, n, d)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, memory: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
+        """What each token of x gathers from memory; where `maps` is given, stores the attention (b, heads, m, n) under `name`."""
+        q = rearrange(self.q(x), "b m (heads e) -> b heads m e", heads=self.heads)
+        k, v = rearrange(self.kv(memory), "b n (kv heads e) -> kv b heads n e", kv=2, heads=self.heads)
+        return self.proj(attend(q, k, v, maps, name))
 
 
 class MLP(nn.Module):
@@ -69,8 +92,26 @@ class Block(nn.Module):
         return x + drop_path(self.mlp(self.norm2(x)), self.drop_path, self.training)
 
 
+class CrossBlock(nn.Module):
+    """x + attention from norm(x) to norm(memory), then x + mlp(norm(x)): tokens that look at others, and not at one another."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.norm_memory = nn.LayerNorm(width, eps=1e-6)
+        self.attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = MLP(width, int(width * mlp_ratio))
+
+    def forward(self, x: Tensor, memory: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
+        x = x + self.attn(self.norm1(x), self.norm_memory(memory), maps, name)
+        return x + self.mlp(self.norm2(x))
+
+
 class Transformer(nn.Module):
     """A stack of blocks, without a norm at its end (the released encoders have none)."""
+
+    recompute = False  # each block's activations again in the backward pass, in place of keeping them
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -79,10 +120,40 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "", layers: dict[str, Tensor] | None = None) -> Tensor:
         """(b, n, d) -> (b, n, d); as "{name}.{i}" block i stores its attention in `maps`, its tokens in `layers`, where these are given."""
         for i, block in enumerate(self.blocks):
-            x = block(x, maps, f"{name}.{i}")
+            x = run_block(block, self.recompute, x, maps, f"{name}.{i}")
             if layers is not None:
                 layers[f"{name}.{i}"] = x
         return x
+
+
+class CrossTransformer(nn.Module):
+    """A stack of blocks whose tokens all look at the same memory, without a norm at its end [our choice; after CrossMAE and DiffMAViL]."""
+
+    recompute = False  # as a `Transformer`'s
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.blocks = nn.ModuleList(CrossBlock(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
+
+    def forward(self, x: Tensor, memory: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
+        """(b, m, d), given (b, n, d), -> (b, m, d); as "{name}.{i}" block i stores its attention in `maps`, where that is given."""
+        for i, block in enumerate(self.blocks):
+            x = run_block(block, self.recompute, x, memory, maps, f"{name}.{i}")
+        return x
+
+
+def run_block(block: nn.Module, recompute: bool, x: Tensor, *arguments: object) -> Tensor:
+    """A block's answer; with `recompute` its activations are computed again in the backward pass, and not kept until then."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, x, *arguments, use_reentrant=False)
+    return block(x, *arguments)
+
+
+def cross_multiply_adds(config: TransformerConfig, asked: int, given: int) -> int:
+    """Multiply-adds of one clip's forward pass through a cross-attention stack: `asked` tokens that look at `given` ones."""
+    linear = config.width**2 * (asked * (2 + 2 * config.mlp_ratio) + 2 * given)  # q, proj, fc1, fc2; k and v
+    attention = 2 * asked * given * config.width
+    return round(config.depth * (linear + attention))
 
 
 def multiply_adds(config: TransformerConfig, tokens: int) -> int:

@@ -67,10 +67,11 @@ def verdict_explorer(claims: Sequence[Claim], rows: Rows, which: int = 0) -> Exp
         found, verdict = judged(one, min(seeds, len(one.more)), paired)
         ends = f"{found.low:+.1f} to {found.high:+.1f}" if math.isfinite(found.low) else "endless"
         how = "seed by seed" if paired else "as two heaps"
-        wanted = {"more": "more than 0", "close": f"within {3 * one.least:g} of 0", "equal": "no difference"}[one.expect]
+        close = 3 * one.least
+        words = {"more": "more than 0", "close": f"within {close:g} of 0", "not worse": f"above −{close:g}", "equal": "no difference"}
         sentence = (
             f"Difference {which}, {one.title}. {found.seeds} {'seed' if found.seeds == 1 else 'seeds'}, {how}: mean {found.mean:+.1f}, "
-            f"interval {ends}; expected: {wanted}; {verdict}."
+            f"interval {ends}; expected: {words[one.expect]}; {verdict}."
         )
         picture = seed_by_seed(one.more[:seeds], one.less[:seeds], found, verdict, one.least, paired)
         return Shown(sentence, picture.png())

@@ -41,6 +41,9 @@ def config_of(case: str):
     objective = replace(config.objective, alpha=1.0, beta=1.0, score_padding=False, second_ratio=None)
     if case == "hidden":  # all the sound, in the first view: nothing to contrast with, and weights without a gradient
         objective = replace(objective, audio_ratio=1.0, inter_views=1)
+    if case == "a part decoded":
+        config = replace(config, model=replace(config.model, decoder_attention="cross"))
+        objective = replace(objective, decoded_share=0.25)
     return replace(config, objective=objective, train=replace(config.train, batch=BATCH))
 
 
@@ -143,7 +146,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     for number in (1, 2, 4):
-        for case in ("usual", "accumulated", "hidden")[: 2 if number == 4 else 3]:
+        for case in ("usual", "accumulated", "hidden", "a part decoded")[: 2 if number == 4 else 4]:
             in_processes(number, partial(gradients, case, out=folder))
         in_processes(number, partial(steps, out=folder))
     for number in (1, 2):

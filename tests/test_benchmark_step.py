@@ -14,7 +14,7 @@ from mavil_edu import benchmark_step, hardware, stopwatch
 from mavil_edu.cli import main
 from mavil_edu.config import Config, tiny
 from mavil_edu.data.batch import to_inputs
-from mavil_edu.mavil import MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.mavil import MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import step_by_part
 from mavil_edu.stopwatch import Stopwatch, watching
 from mavil_edu.teacher import Teacher, student_config
@@ -40,7 +40,7 @@ def losses(config: Config, model: MAViL) -> torch.Tensor:
     if config.model.target == "teacher":
         make_targets = Teacher(MAViL(replace(config.model, target="normalised", target_width=None)), config.objective)
     with FlopCounterMode(display=False) as counter:
-        output = model(inputs.audio, inputs.video, masks, second)
+        output = model(inputs.audio, inputs.video, masks, second, draw_asked(masks, config.model, config.objective))
         found = losses_of(output, make_targets(inputs.audio, inputs.video), *masks, config.objective).total
         found.backward()
     losses.counted = counter.get_total_flops()
@@ -64,8 +64,21 @@ def changed(**changes) -> Config:
         changed(fusion_kind="none", projection=None),
         changed(beta=0.0, inter_views=1),
         changed(video_masking="tube", audio_masking="time", audio_ratio=0.5),
+        changed(decoded_share=0.3),
+        changed(decoder_attention="cross"),
+        changed(decoder_attention="cross", decoded_share=0.01),
     ],
-    ids=["stage 1", "stage 2", "bottlenecks", "no fusion, no heads", "one view", "other masks"],
+    ids=[
+        "stage 1",
+        "stage 2",
+        "bottlenecks",
+        "no fusion, no heads",
+        "one view",
+        "other masks",
+        "a part decoded",
+        "cross",
+        "cross, one patch",
+    ],
 )
 def test_the_config_tells_as_many_multiply_adds_as_torch_counts(config):
     model = MAViL(config)

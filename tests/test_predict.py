@@ -23,7 +23,7 @@ from mavil_edu.data.source import open_run
 from mavil_edu.evaluate import scored_patches
 from mavil_edu.footprint import activations_by_part, footprint, parameters_by_part
 from mavil_edu.hardware import Peak
-from mavil_edu.mavil import Losses, MAViL, draw_masks, draw_second_masks, losses_of, patch_targets
+from mavil_edu.mavil import Losses, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import forward_by_part, step_by_part
 from mavil_edu.run import pretrain_on
 from mavil_edu.teacher import Teacher, student_config
@@ -76,7 +76,7 @@ def kept_by_torch(config: Config) -> int:
 
     targets = target(inputs.audio, inputs.video)
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        output = model(inputs.audio, inputs.video, masks, second)
+        output = model(inputs.audio, inputs.video, masks, second, draw_asked(masks, config.model, config.objective))
         losses_of(output, targets, *scored_patches(masks, inputs, config.objective), config.objective)
     return sum(found.values())
 
@@ -91,8 +91,11 @@ def kept_by_torch(config: Config) -> int:
         changed(tiny(), beta=0.0, inter_views=1),
         changed(tiny(), audio_masking="time", audio_ratio=0.5, second_ratio=None),
         shallow_paper(),
+        changed(shallow_paper(), decoded_share=0.25),
+        changed(shallow_paper(), decoder_attention="cross"),
+        changed(shallow_paper(), decoder_attention="cross", decoded_share=0.25),
     ],
-    ids=["tiny", "stage 2", "bottlenecks", "no fusion, no heads", "one view", "other masks", "ViT-B, shallow"],
+    ids=["tiny", "stage 2", "bottlenecks", "no fusion, no heads", "one view", "other masks", "ViT-B, shallow", "a part", "cross", "both"],
 )
 def test_the_formula_tells_the_activations_that_torch_keeps(config):
     not_in_the_graph = (

@@ -50,7 +50,9 @@ def furthest(ours: dict, wanted: dict) -> tuple[float, str]:
     return max((float((ours[name] - one).norm() / one.norm().clamp(min=1e-9)), name) for name, one in wanted.items())
 
 
-@pytest.mark.parametrize(("case", "ranks"), [("usual", 2), ("usual", 4), ("accumulated", 2), ("accumulated", 4), ("hidden", 2)])
+@pytest.mark.parametrize(
+    ("case", "ranks"), [("usual", 2), ("usual", 4), ("accumulated", 2), ("accumulated", 4), ("hidden", 2), ("a part decoded", 2)]
+)
 def test_losses_and_all_gradients_of_several_processes_are_those_of_one_with_the_whole_batch(made, case, ranks):
     (whole,) = of_all(made, case, 1)
     assert whole["loss total"].dtype == torch.float64

@@ -14,6 +14,11 @@ NULL_SHIFT = 100  # between the seeds of an arm and of its null twin
 TRAINING = 1  # seed of the world that is trained on
 SPLITS = {"validation": (2, 3), "test": (12, 13)}  # seeds of the worlds that are asked, and that probes are fitted on
 LABELLED = (211, 212, 213)  # seeds of the worlds that classifiers are trained, stopped and tested on; nothing else uses them
+LATER = {  # numbers that a config did not have when the first rows were made: at these values a digest leaves them out
+    "model": {"decoder_attention": "self"},
+    "objective": {"decoded_share": 1.0},
+    "train": {"compile": False, "recompute": False},
+}
 Kind = Literal["trained", "untrained", "raw", "labels"]
 BudgetName = Literal["quick", "standard", "long"]
 Split = Literal["validation", "test"]
@@ -90,12 +95,22 @@ def config_of(arm: Arm, budget: Budget) -> Config:
     return changed(config, dict(arm.changes))
 
 
+def _digested(config: Config) -> dict:
+    """A config as its digest reads it: without what was added later, where that stands as if it were not there."""
+    values = to_dict(config)
+    for part, numbers in LATER.items():
+        for name, value in numbers.items():
+            if values[part][name] == value:
+                values[part].pop(name)
+    return values
+
+
 def digest(arm: Arm, budget: Budget, split: Split, arms: Mapping[str, Arm]) -> str:
     """12 letters that follow from everything that decides an arm's rows but the seed, and not from its name.
 
     arms: all arms by name, for those that it needs or whose compute it spends.
     """
-    what = asdict(arm) | {"config": to_dict(config_of(arm, budget)), "budget": asdict(budget), "split": SPLITS[split], "world": VERSION}
+    what = asdict(arm) | {"config": _digested(config_of(arm, budget)), "budget": asdict(budget), "split": SPLITS[split], "world": VERSION}
     for key in ("needs", "compute_of"):
         what[key] = what[key] and digest(arms[what[key]], budget, split, arms)
     for key in ("name", "changes"):

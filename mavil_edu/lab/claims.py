@@ -50,6 +50,7 @@ NO_CONTRAST = (("objective.alpha", 0.0), ("objective.beta", 0.0), ("objective.in
 ONE_VIEW = (("objective.beta", 0.0), ("objective.inter_views", 1))
 SEPARATE = (*NO_CONTRAST, ("model.fusion_kind", "none"))
 STRUCTURED = (("objective.audio_masking", "time"), ("objective.video_masking", "frame"))
+QUARTER, CROSS = (("objective.decoded_share", 0.25),), (("model.decoder_attention", "cross"),)
 LEAK = (("objective.audio_ratio", 0.0), ("objective.video_ratio", 0.0), ("objective.scored", "all"))
 
 
@@ -88,6 +89,11 @@ ARMS = {
         Arm("half hidden, full's compute", _ratio(0.5), compute_of="full"),
         Arm("whole times hidden", STRUCTURED),
         Arm("bottleneck fusion", (("model.fusion_kind", "bottleneck"),)),
+        Arm("a quarter decoded", QUARTER),
+        Arm("cross decoder", CROSS),
+        Arm("cross decoder, a quarter", (*CROSS, *QUARTER)),
+        Arm("from nine tenths hidden", (("objective.ratio_start", 0.9),)),
+        Arm("second view as the first", (("objective.second_ratio", None),)),
         Arm("alpha 0.1", (("objective.alpha", 0.1),)),
         Arm("alpha 1", (("objective.alpha", 1.0),)),
         Arm("alpha 0.01", (("objective.alpha", 0.01),)),
@@ -184,6 +190,22 @@ LEDGER = {
             "R",
             "What probes read differs by less than three points.",
             (minus("bottleneck fusion", "full", expect="close"),),
+        ),
+        Claim(
+            "less-work",
+            "Cross-attention in the decoder, fewer patches decoded and a curriculum of mask ratios cost no quality (DiffMAViL).",
+            "R",
+            "A cross-attention decoder asked for a quarter of the hidden patches costs no more than 3 points of skill and 6 of R@5.",
+            (
+                minus("cross decoder, a quarter", "full", expect="not worse"),
+                minus("cross decoder, a quarter", "full", "retrieval", expect="not worse"),
+                minus("cross decoder, a quarter", "full", "reconstruction", expect="not worse", decides=False),
+                *(
+                    minus(arm, "full", metric, expect="not worse", decides=False)
+                    for arm in ("a quarter decoded", "cross decoder", "from nine tenths hidden", "second view as the first")
+                    for metric in ("skill", "retrieval", "reconstruction")
+                ),
+            ),
         ),
         Claim(
             "retrieval",

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 Verdict = Literal["holds", "does not hold", "undecided", "not run"]
-Expect = Literal["more", "close", "equal"]
+Expect = Literal["more", "close", "not worse", "equal"]
 LEVEL = 0.95  # of a claim's intervals together: each of m deciding differences has 1 − 0.05 / m
 MOST_FALSE = 0.08  # share of null comparisons in which a difference may be found
 LEAST = {  # the smallest difference of interest, in points of the metric, and three times it what still counts as close
@@ -79,8 +79,8 @@ def verdict_of(found: Interval, expect: Expect, least: float) -> Verdict:
     """One difference against what was expected of it.
 
     "more": it holds where the interval lies above 0 and the mean reaches `least`; it does not hold where the whole interval lies below
-    `least`. "close": it holds where the interval lies within 3 · least of 0, and does not where it lies wholly outside. "equal", for a
-    null arm: it does not hold where the interval leaves 0 out, and holds otherwise.
+    `least`. "close": it holds where the interval lies within 3 · least of 0, and does not where it lies wholly outside. "not worse": as
+    "close", but only what lies below counts. "equal", for a null arm: it does not hold where the interval leaves 0 out, else it does.
     """
     if not math.isfinite(found.low):
         return "undecided"
@@ -91,6 +91,9 @@ def verdict_of(found: Interval, expect: Expect, least: float) -> Verdict:
         if -within < found.low and found.high < within:
             return "holds"
         return "does not hold" if found.low > within or found.high < -within else "undecided"
+    if expect == "not worse":
+        worst = -CLOSE * least
+        return "holds" if found.low > worst else "does not hold" if found.high < worst else "undecided"
     if found.high < least:
         return "does not hold"
     return "holds" if found.low > 0 and found.mean >= least else "undecided"
