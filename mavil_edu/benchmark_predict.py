@@ -51,7 +51,7 @@ def measure(config: Config, stage: int, rows: int, repetitions: int) -> Measured
     give_back()
     memory.reset()
     before = memory.peak()
-    found = benchmark_stage(config, stage, repetitions, compile_blocks=False)
+    found = benchmark_stage(config, stage, repetitions, compiled=False)
     peak = max(peak, matrix_peak(device, DTYPES[config.train.precision]))
     step, parts = found["step_ms"]["median"], found["parts_ms"]
     share = {name: value / sum(parts.values()) for name, value in parts.items()}

@@ -71,6 +71,7 @@ def activations_by_part(config: Config) -> dict[str, int]:
                 found += (1 + min(one.tokens, k + asked)) * decoder
             found += 2 * FLOAT * asked * model.decoder.width  # the last norm's
             found += FLOAT * ((k + 1) * model.encoder.width + asked * values)  # what is embedded, and what is predicted
+            found += FLOAT * asked * values if asked < one.tokens else 0  # … and the targets of these places
         return found
 
     def clips() -> int:

@@ -144,7 +144,7 @@ def _stage(config: Config, batch: int, repetitions: int, precision: str) -> dict
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     try:
-        return benchmark_stage(config, 1, repetitions, compile_blocks=False, parts=False)
+        return benchmark_stage(config, 1, repetitions, compiled=False, parts=False)
     except torch.OutOfMemoryError:
         return None
 

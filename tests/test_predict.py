@@ -101,6 +101,8 @@ def test_the_formula_tells_the_activations_that_torch_keeps(config):
     not_in_the_graph = (
         2 * 4 * sum(one.tokens * one.patch_values for one in (config.model.audio, config.model.video))
     )  # clip, and its patches
+    if draw_asked(draw_masks(1, config.model, config.objective), config.model, config.objective):  # nor are all the targets then
+        not_in_the_graph *= 1.5
     formula = sum(activations_by_part(config).values()) - not_in_the_graph
     assert formula == pytest.approx(kept_by_torch(config) / ROWS, rel=0.03)
 
