@@ -38,7 +38,7 @@ def random_batch(config: Config, rows: int, seed: int = 0) -> Batch:
     )
 
 
-class _Case(NamedTuple):
+class Case(NamedTuple):
     """One stage at one size, ready to be stepped."""
 
     config: Config
@@ -76,7 +76,7 @@ class _Case(NamedTuple):
         update(self.fabric, self.model, self.optimiser, self.data, self.config, 0, 0, self.make_targets)
 
 
-def _case(config: Config, stage: int) -> _Case:
+def case_of(config: Config, stage: int) -> Case:
     fabric = make_fabric(config)
     torch.manual_seed(0)
     make_targets: MakeTargets = partial(patch_targets, config=config.model)
@@ -88,7 +88,7 @@ def _case(config: Config, stage: int) -> _Case:
     for group in optimiser.param_groups:
         group["lr"] = 0.0  # the same arithmetic, and weights that stay: noise teaches nothing
     data = Step(random_batch(config, config.train.batch).to(fabric.device), 0, [], 0, [])
-    return _Case(config, fabric, bare, model, optimiser, make_targets, data)
+    return Case(config, fabric, bare, model, optimiser, make_targets, data)
 
 
 def _timed(act: Callable[[], None], repetitions: int, device: torch.device) -> dict[str, float]:
@@ -104,7 +104,7 @@ def _timed(act: Callable[[], None], repetitions: int, device: torch.device) -> d
     return {"median": median(took), "low": low, "high": high}
 
 
-def by_part(case: _Case, repetitions: int) -> dict[str, float]:
+def by_part(case: Case, repetitions: int) -> dict[str, float]:
     """Milliseconds of each part of a whole step, forward and backward together: the median of each over repetitions."""
     watch, found = Stopwatch(case.fabric.device), []
     with watching(case.bare, watch):
@@ -129,7 +129,7 @@ def benchmark_stage(config: Config, stage: int, repetitions: int, compiled: bool
 
     parts: also the time of each part; it is taken before blocks are compiled, which would hide their edges.
     """
-    case = _case(config, stage)
+    case = case_of(config, stage)
     device, memory = case.fabric.device, Memory(case.fabric.device)
     case.whole()  # the optimiser's moments are made
     answer: dict[str, Any] = {"parts_ms": by_part(case, min(repetitions, 10))} if parts else {}

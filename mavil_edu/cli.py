@@ -44,7 +44,18 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def _config_for(arguments: Sequence[str]) -> Config:
-    """The preset that the arguments name, else the config of the model that they start from or are taught by: the others' defaults."""
+    """The numbers that the arguments begin from, and may change one by one; with --fast those of less work."""
+    config = _named_config(arguments)
+    if "--fast" not in arguments or arguments[0] != "pretrain":
+        return config
+    from mavil_edu.fast import fast
+    from mavil_edu.processes import join
+
+    return fast(config, join().device, fresh_decoder=_value_of("--start", arguments) is None)
+
+
+def _named_config(arguments: Sequence[str]) -> Config:
+    """The preset that the arguments name, else the config of the model that they start from or are taught by."""
     preset, teacher, start = (_value_of(option, arguments) for option in ("--preset", "--teacher", "--start"))
     if preset is None and teacher and arguments[0] == "pretrain":
         from mavil_edu.teacher import teachers_config
@@ -96,7 +107,7 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "progress": _deferred(course.progress),
         "doctor": _deferred(course.doctor),
     }
-    measured = {"data": benchmark.data, "step": benchmark.step, "predict": benchmark.predict}
+    measured = {"data": benchmark.data, "step": benchmark.step, "fast": benchmark.fast, "predict": benchmark.predict}
     groups = {"benchmark": {name: _deferred(command) for name, command in measured.items()}}  # commands of two words
     prog, description = "mavil-edu", DESCRIPTION
     if arguments[0] in groups:

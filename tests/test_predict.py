@@ -167,7 +167,7 @@ class Live(TorchDispatchMode):
     ids=["gradients count", "activations count", "one view", "small", "two rounds"],
 )
 def test_the_formula_tells_the_most_memory_that_a_training_step_holds(config):
-    case = benchmark_step._case(config, 1)
+    case = benchmark_step.case_of(config, 1)
     case.whole()  # the moments are made
     moments = (tensor for state in case.optimiser.state.values() for tensor in state.values())
     with Live([*case.bare.parameters(), *case.bare.buffers(), *moments]) as live:

@@ -77,6 +77,33 @@ def step(
     return 0
 
 
+def fast(
+    preset: Preset = "tiny",
+    batch: int = 8,
+    repetitions: int = 10,
+    stage: int = 1,
+    only: tuple[str, ...] = (),
+    json: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> int:
+    """Measures what each option of less work saves: steps of the paper's way and steps with the option, in turns.
+
+    Example: mavil-edu benchmark fast --preset paper --batch 2 --repetitions 3 --only fast
+
+    Args:
+        preset: the model, and how it is trained.
+        batch: clips of a step.
+        repetitions: steps of each that are timed; the median of their ratios counts.
+        stage: of the paper: 1 predicts patches, 2 a teacher's tokens.
+        only: options, by the names that the table has; by default all.
+        json: print all numbers as JSON in place of a table.
+    """
+    from mavil_edu.benchmark_fast import benchmark_fast, table
+
+    answer = {"preset": preset} | benchmark_fast(PRESETS[preset](), batch, repetitions, stage, only, say)
+    print(json_module.dumps(answer, indent=1) if json else f"{preset}, {table(answer)}")
+    return 0
+
+
 def predict(
     preset: Preset = "tiny",
     clips: int | None = None,

@@ -63,7 +63,8 @@ def pretrain(
     iterations: int = 1,
     allow_collapsed: tyro.conf.FlagCreatePairsOff[bool] = False,
     processes: int = 1,
-    config: tyro.conf.AvoidSubcommands[Config] = TINY,  # a decoder may be None, in a model that was not trained here
+    fast: tyro.conf.FlagCreatePairsOff[bool] = False,
+    config: tyro.conf.AvoidSubcommands[Config] = TINY,  # with --fast another one: cli.py. A decoder may be None, in a model of others
 ) -> None:
     """Pre-trains a model on any folder of clips, on AV-MNIST, or on the clips of an official list; labels are not used.
 
@@ -95,6 +96,7 @@ def pretrain(
         iterations: of stage 2, each student being the next one's teacher, in OUT/1, OUT/2 and so on.
         allow_collapsed: take a teacher that answers all clips nearly alike.
         processes: that train together on this machine, one on each GPU, or on its CPU; they share every batch. Several machines: torchrun.
+        fast: less work a step: a quarter of the hidden patches decoded, by cross-attention, and more; docs/fast.md tells what it costs.
         config: the run's numbers.
     """
     from dataclasses import replace

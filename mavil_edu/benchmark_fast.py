@@ -1,0 +1,105 @@
+"""What each option of less work saves: a step of the paper's way and one with the option, in turns on the same machine."""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+from mavil_edu.benchmark_step import WARM_UP, case_of
+from mavil_edu.config import Config
+from mavil_edu.fast import DECODED_SHARE, SECOND_RATIO, fast, less_work
+from mavil_edu.footprint import footprint
+from mavil_edu.hardware import MEGABYTE
+from mavil_edu.multiply_adds import step_by_part
+from mavil_edu.processes import join, machine
+from mavil_edu.stopwatch import wait_for
+
+
+def options(config: Config, device: torch.device) -> dict[str, Config]:
+    """The config with one option at a time, and with all of them, by name; what a config has already is left out."""
+    model, objective, train = config.model, config.objective, config.train
+    cross, share = replace(model, decoder_attention="cross"), replace(objective, decoded_share=DECODED_SHARE)
+    found = {
+        "cross-attention decoders": replace(config, model=cross),
+        "a quarter decoded": replace(config, objective=share),
+        "both": replace(config, model=cross, objective=share),
+        "second view at nine tenths": replace(config, objective=replace(objective, second_ratio=SECOND_RATIO)),
+        "all of these": less_work(config),
+        "fast": fast(config, device),
+        "recomputed blocks": replace(config, train=replace(train, recompute=True)),
+        "compiled blocks": replace(config, train=replace(train, compile=True)),
+    }
+    seen: list[Config] = [config]
+    return {name: one for name, one in found.items() if one not in seen and not seen.append(one)}
+
+
+def _pair(usual: Config, other: Config, stage: int, repetitions: int) -> dict[str, Any]:
+    """Both configs' steps in turns: the ratio of each turn's times, and each one's median; memory by formula, for both are held at once."""
+    took: dict[str, list[float]] = {"usual": [], "option": []}
+    cases = {"usual": case_of(usual, stage), "option": case_of(other, stage)}
+    device = cases["usual"].fabric.device
+    for case in cases.values():
+        for _ in range(min(WARM_UP, repetitions)):
+            case.whole()
+        wait_for(device)
+    for _ in range(repetitions):
+        for name, case in cases.items():
+            started = time.perf_counter()
+            case.whole()
+            wait_for(device)
+            took[name].append(1000 * (time.perf_counter() - started))
+    ratios = [slow / quick for slow, quick in zip(took["usual"], took["option"], strict=True)]
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios[0],) * 3
+    counted = [sum(step_by_part(case.config, usual.train.batch).values()) for case in cases.values()]
+    return {
+        "step_ms": {name: median(some) for name, some in took.items()},
+        "times_as_fast": {"median": median(ratios), "low": low, "high": high},
+        "times_less_arithmetic": counted[0] / counted[1],
+        "footprint_megabytes": {name: footprint(case.config, usual.train.batch).peak / MEGABYTE for name, case in cases.items()},
+    }
+
+
+def benchmark_fast(
+    config: Config, batch: int, repetitions: int, stage: int, only: tuple[str, ...], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """`mavil-edu benchmark fast`: of each option how many times as fast a whole step is, from waveforms and frames to moved weights.
+
+    A pair's two models take their steps in turns, so that a busy machine is busy for both. only: options, by name; by default all.
+    Raises ValueError for numbers below 1, and for a name that is none.
+    """
+    if min(batch, repetitions, stage) < 1 or stage > 2:
+        raise ValueError(f"A benchmark needs 1 clip and repetition or more ({batch}, {repetitions}), and stage 1 or 2 ({stage}).")
+    device = join().device
+    config = replace(config, train=replace(config.train, batch=batch, accumulate=1))
+    found = options(config, device)
+    if unknown := [name for name in only if name not in found]:
+        raise ValueError(f"There is no option {unknown[0]!r} here; choose from {', '.join(found)}.")
+    answer: dict[str, Any] = {"machine": machine(device), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    answer |= {"batch": batch, "repetitions": repetitions, "stage": stage, "options": {}}
+    for name, one in found.items():
+        if not only or name in only:
+            say(f"in turns: the usual way, {name}")
+            answer["options"][name] = _pair(config, one, stage, repetitions)
+            gc.collect()  # two models less
+    return answer
+
+
+def table(answer: dict[str, Any]) -> str:
+    """The numbers as text, a line an option."""
+    lines = [
+        f"stage {answer['stage']}, batches of {answer['batch']}, {answer['machine']}, {answer['threads']} threads, torch {answer['torch']}",
+        "",
+        f"{'option':<28}{'ms, usual':>12}{'ms':>10}{'times as fast (quartiles)':>28}{'less arithmetic':>18}{'MB, usual':>12}{'MB':>8}",
+    ]
+    for name, one in answer["options"].items():
+        ratio, took, held = one["times_as_fast"], one["step_ms"], one["footprint_megabytes"]
+        spread = f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
+        lines.append(
+            f"{name:<28}{took['usual']:>12.0f}{took['option']:>10.0f}{spread:>28}{one['times_less_arithmetic']:>18.2f}"
+            f"{held['usual']:>12.0f}{held['option']:>8.0f}"
+        )
+    return "\n".join(lines)
