@@ -27,7 +27,7 @@ METHODS: dict[Method, str] = {
     "tokens": "the token of the complete clip through the contrastive head",
 }
 VIEWS, SHOWN = 256, 4  # random views of a clip, and the tokens that each shows [O: chosen on another seed than docs/transfer.md reports]
-ROWS = 1024  # views that are encoded at once: their patches take some 100 MB
+ROWS = 256  # views that are encoded at once: what they take stays below 100 MB
 SUCCESS = 0.5  # a clip's cIoU from which it counts as found, as is usual
 THRESHOLDS = torch.linspace(0, 1, 21, dtype=torch.float64)  # of the success curve
 

@@ -11,6 +11,7 @@ from mavil_edu.data.factors import Factors, flight_height
 
 FLOOR = 0.92  # height of the floor, from the top, in picture heights
 SMALLEST, LARGEST = 0.14, 0.28  # radius of the object, in picture widths
+FRAMES_AT_ONCE = 16
 MALLET = 0.07  # radius of its head
 SWING = 0.42  # how far the mallet rises, over a bouncing object's height: it stays in the picture above the largest object
 BEHIND, SHRUNK = 0.14, 0.6  # how much higher a second object's floor is, and its size over that of one in front
@@ -85,17 +86,17 @@ class Placed(NamedTuple):
     radius: Tensor  # (n, 1): the same at every moment
 
 
-def _moved(factors: Factors, times: Tensor) -> Tensor:
-    """How far a bouncing object has drifted sideways: (n, t) picture widths; 0 for one that is struck."""
-    return torch.where(factors.struck[:, None], 0.0, factors.drift[:, None] * (times - times.mean()).float())
+def _moved(factors: Factors, times: Tensor, middle: Tensor) -> Tensor:
+    """How far a bouncing object has drifted sideways since `middle`: (n, t) picture widths; 0 for one that is struck."""
+    return torch.where(factors.struck[:, None], 0.0, factors.drift[:, None] * (times - middle).float())
 
 
-def _placed(factors: Factors, camera: Tensor, times: Tensor, behind: bool) -> Placed:
+def _placed(factors: Factors, camera: Tensor, times: Tensor, middle: Tensor, behind: bool) -> Placed:
     """camera: (n, 2) the picture's, which a companion has not of its own."""
     scale, floor = (SHRUNK, FLOOR - BEHIND) if behind else (1.0, FLOOR)
     r = scale * radius(factors)[:, None]
     up = torch.where(factors.struck[:, None], 0.0, scale * flight_height(factors, times).float())
-    return Placed(factors.place[:, None] + _moved(factors, times) - camera[:, :1], floor - r - up - camera[:, 1:], r)
+    return Placed(factors.place[:, None] + _moved(factors, times, middle) - camera[:, :1], floor - r - up - camera[:, 1:], r)
 
 
 def object_place(factors: Factors, times: Tensor) -> Placed:
@@ -104,7 +105,7 @@ def object_place(factors: Factors, times: Tensor) -> Placed:
     Of two objects the one in front, whose causes are asked for. `times` must be those of the drawn frames: a drift is measured from
     their mean.
     """
-    return _placed(factors, factors.camera, times, behind=False)
+    return _placed(factors, factors.camera, times, times.mean(), behind=False)
 
 
 def _coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -125,13 +126,13 @@ def object_mask(factors: Factors, times: Tensor, height: int, width: int) -> Ten
 
 
 def _with_object(
-    picture: Tensor, factors: Factors, camera: Tensor, lamp: Tensor, times: Tensor, x: Tensor, y: Tensor, behind: bool
+    picture: Tensor, factors: Factors, camera: Tensor, lamp: Tensor, times: Tensor, middle: Tensor, x: Tensor, y: Tensor, behind: bool
 ) -> Tensor:
     """The object, and the mallet where one strikes it: a picture (n, t, 3, h, w) -> the same with them in it."""
     n, t, pixels = len(factors), len(times), picture.shape[-1]
     scale, struck = SHRUNK if behind else 1.0, factors.struck[:, None]
-    across, down, r = _placed(factors, camera, times, behind)
-    rolled = _moved(factors, times) / r  # a ball that drifts, turns
+    across, down, r = _placed(factors, camera, times, middle, behind)
+    rolled = _moved(factors, times, middle) / r  # a ball that drifts, turns
     swing = SWING * scale * flight_height(factors, times).float()
     mallet = torch.where(struck, down - r - scale * MALLET - swing, -1.0)  # out of sight where nothing is struck
 
@@ -151,7 +152,15 @@ def _with_object(
 
 
 def render_video(factors: Factors, times: Tensor, height: int, width: int) -> Tensor:
-    """Draws n clips at any moments: times (t,) seconds -> (n, t, height, width, 3) uint8, edges anti-aliased."""
+    """Draws n clips at any moments: times (t,) seconds -> (n, t, height, width, 3) uint8, edges anti-aliased.
+
+    Films are drawn a few frames at a time: what one frame takes while it is drawn is some thirty times what is left of it.
+    """
+    parts = [_render_video(factors, part, times.mean(), height, width) for part in times.split(FRAMES_AT_ONCE)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _render_video(factors: Factors, times: Tensor, middle: Tensor, height: int, width: int) -> Tensor:
     n, t = len(factors), len(times)
     x, y = _coordinates(height, width)
     floor = rearrange((FLOOR if factors.companion is None else FLOOR - BEHIND) - factors.camera[:, 1], "n -> n 1 1 1")
@@ -160,8 +169,8 @@ def render_video(factors: Factors, times: Tensor, height: int, width: int) -> Te
     picture = _over(picture, torch.full((3, 1, 1), 0.12), ((y - floor) * height + 0.5).clamp(0, 1).expand(n, t, height, width))
     picture = _with_clutter(picture, factors, x, y)
     if factors.companion is not None:
-        picture = _with_object(picture, factors.companion, factors.camera, factors.lamp, times, x, y, behind=True)
-    picture = _with_object(picture, factors, factors.camera, factors.lamp, times, x, y, behind=False)
+        picture = _with_object(picture, factors.companion, factors.camera, factors.lamp, times, middle, x, y, behind=True)
+    picture = _with_object(picture, factors, factors.camera, factors.lamp, times, middle, x, y, behind=False)
 
     picture = picture * rearrange(factors.light, "n -> n 1 1 1 1")
     return rearrange((picture.clamp(0, 1) * 255).round().to(torch.uint8), "n t c h w -> n t h w c").contiguous()

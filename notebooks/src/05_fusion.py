@@ -640,7 +640,7 @@ check("attention_to_sound")
 def last_map(model: MAViL) -> Tensor:
     """The last fusion block's attention on 64 complete clips: (64, heads, 130, 130)."""
     found, model = [], model.cpu().eval()
-    for few in torch.arange(64).split(32):
+    for few in torch.arange(64).split(16):
         maps = {}
         with torch.no_grad():
             model.encode(inputs.audio[few], inputs.video[few], maps=maps)
