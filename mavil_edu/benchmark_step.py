@@ -71,6 +71,10 @@ class Case(NamedTuple):
         switch("the rest")
         self.fabric.backward(self.model(inputs.audio, inputs.video, masks, second, losses_from, asked).total)
 
+    def gradients(self) -> None:
+        """From waveforms and frames to gradients: a step without the optimiser."""
+        self.forward_backward(to_inputs(self.data.batch, self.config.model), *self.draws())
+
     def whole(self) -> None:
         """What training does in one step, from waveforms and frames to moved weights."""
         update(self.fabric, self.model, self.optimiser, self.data, self.config, 0, 0, self.make_targets)
