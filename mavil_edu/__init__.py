@@ -12,6 +12,7 @@ _HOMES = {
     "tiny": "mavil_edu.config",
     "small": "mavil_edu.config",
     "paper": "mavil_edu.config",
+    "large": "mavil_edu.config",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -457,4 +457,15 @@ def paper() -> Config:
     return Config()
 
 
-PRESETS = {"tiny": tiny, "tiny-squares": tiny_squares, "digits": digits, "small": small, "paper": paper}
+def large() -> Config:
+    """ViT-L in the paper's recipe: 684 M parameters, two encoders of 24 blocks and width 1024, tokens and decoders as in `paper` [O].
+
+    The paper trains no such model, and nobody has trained this one: its parameters are counted, its learning rate is ViT-B's. Every process
+    holds 16 bytes for each parameter, some 11 GB, beside its activations. On machines of 8 GPUs (docs/scaling.md):
+    `torchrun --nnodes 8 … -m mavil_edu pretrain --data shards --preset large --config.train.precision bf16-mixed --out runs/large`.
+    """
+    base = paper()
+    return replace(base, model=replace(base.model, encoder=TransformerConfig(width=1024, depth=24, heads=16)))
+
+
+PRESETS = {"tiny": tiny, "tiny-squares": tiny_squares, "digits": digits, "small": small, "paper": paper, "large": large}

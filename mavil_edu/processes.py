@@ -23,6 +23,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from mavil_edu.hosts import watch_hosts
 from mavil_edu.launch import LEFT_ALONE, launched, place
 
 Found = TypeVar("Found")
@@ -86,6 +87,7 @@ def join(precision: str = "32-true") -> Fabric:
         precision=precision,
     )
     fabric.launch()
+    watch_hosts(here.rank, here.ranks // here.here, here.rank % here.here == 0, fabric.broadcast)
     return fabric
 
 

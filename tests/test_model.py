@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mavil_edu import Masks, MAViL, draw_masks, paper, tiny
+from mavil_edu import Masks, MAViL, draw_masks, large, paper, tiny
 from mavil_edu.config import AudioConfig, ObjectiveConfig, TransformerConfig, VideoConfig
 from mavil_edu.encoder import Encoder
 from mavil_edu.mavil import draw_second_masks, stage_one_losses, terms_left_out
@@ -62,6 +62,15 @@ def test_the_papers_encoders_have_86_and_its_decoders_27_million_parameters(pape
         assert 85e6 < count(encoder) < 87e6
     for decoder in (paper_model.audio_decoder, paper_model.video_decoder):
         assert 25.5e6 < count(decoder) < 27.5e6
+
+
+def test_large_is_two_vit_l_of_303_million_parameters_each_in_a_model_of_684_million(paper_model):
+    with torch.device("meta"):
+        model = MAViL(large())
+    for encoder in (model.audio_encoder, model.video_encoder):
+        assert 302e6 < count(encoder) < 305e6
+    assert round(count(model) / 1e6) == 684 and "684 M parameters" in large.__doc__
+    assert large().train == paper().train and large().objective == paper().objective
 
 
 def test_the_papers_audio_encoder_takes_48_6_G_multiply_adds_with_attention(paper_model):

@@ -3,7 +3,7 @@
 import sys
 from typing import Literal
 
-Preset = Literal["tiny", "tiny-squares", "digits", "small", "paper"]
+Preset = Literal["tiny", "tiny-squares", "digits", "small", "paper", "large"]
 
 
 def say(text: str) -> None:
