@@ -37,7 +37,7 @@ def _end() -> None:
 
 
 def listen_for_silence(line: socket.socket, end: Callable[[], Any] = _end) -> None:
-    """Waits until a connection ends; calls `end` if it broke and was not closed. (A closed one is told to the main thread by what it does.)"""
+    """Waits until a connection ends; calls `end` if it broke and was not closed. (Of a closed one the main thread hears.)"""
     try:
         line.recv(1)
     except ConnectionResetError:  # the process at the other end has gone, its machine has not

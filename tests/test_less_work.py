@@ -1,16 +1,20 @@
 """Options that do less work than the paper: some hidden patches decoded, by cross-attention; blocks recomputed, blocks compiled."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from test_model import SMALL, batch_of, masks_of
 
-from mavil_edu import MAViL, draw_masks
+from mavil_edu import MAViL, draw_masks, paper
 from mavil_edu.blocks import compile_blocks, recompute_blocks
+from mavil_edu.cli import _config_for, _parsed, main
 from mavil_edu.config import Config, ConfigError, ObjectiveConfig
+from mavil_edu.fast import fast, less_work
 from mavil_edu.masking import at_places, draw_hidden_places, hidden_places, random_mask
-from mavil_edu.mavil import draw_asked, stage_one_losses
+from mavil_edu.mavil import draw_asked, patch_targets, stage_one_losses
+from mavil_edu.multiply_adds import forward_by_part
 
 DECODERS = replace(SMALL.model.decoder, depth=2)  # with one block what is asked for could not reach each other anyway, but through it
 
@@ -93,10 +97,7 @@ def test_the_loss_is_the_mean_over_what_was_asked_for_and_scored(attention, shar
     scored = masks.audio & content, masks.video & content
     output = model(audio, video, masks, None, asked)
     found = stage_one_losses(output, audio, video, *scored, config.model, config.objective)
-    targets, errors = audio.new_zeros(0), []
-    from mavil_edu.mavil import patch_targets
-
-    targets = patch_targets(audio, video, config.model).audio
+    targets, errors = patch_targets(audio, video, config.model).audio, []
     for row in range(4):
         for n, place in enumerate(asked.audio[row].tolist()):
             if place < 40:
@@ -167,3 +168,43 @@ def test_a_share_that_cannot_be_is_refused(wrong):
 def test_masks_are_drawn_as_they_were_whatever_is_decoded():
     one, other = (draw_masks(4, c.model, c.objective, torch.Generator().manual_seed(5)) for c in (SMALL, config_with("cross", 0.25)))
     assert all(map(torch.equal, one, other))
+
+
+def test_fast_halves_the_papers_arithmetic_and_leaves_what_was_chosen():
+    before, after = (sum(forward_by_part(config, 64).values()) for config in (paper(), less_work(paper())))
+    assert after < 0.505 * before
+    assert less_work(SMALL).objective.second_ratio == SMALL.objective.second_ratio == 0.5, "tiny chose its own"
+    assert less_work(SMALL, fresh_decoder=False).model == SMALL.model, "decoders that are there stay what they are"
+    assert fast(SMALL, torch.device("cpu")) == less_work(SMALL)
+    assert fast(SMALL, torch.device("cuda")).train.compile
+
+
+def test_the_command_takes_fast_and_every_number_can_still_be_given():
+    asked = ["pretrain", "--data", "x", "--out", "y", "--fast"]
+    assert _config_for(asked) == less_work(SMALL)
+    assert _config_for([*asked, "--preset", "paper"]) == less_work(paper())
+    assert _config_for([*asked, "--start", "tiny"]).model.decoder_attention == "self"
+    assert _config_for(asked[:-1]) == SMALL
+    bound = _parsed([*asked, "--config.objective.decoded-share", "0.5"])
+    assert bound.keywords["config"].objective.decoded_share == 0.5 and bound.keywords["config"].model.decoder_attention == "cross"
+
+
+def test_a_run_with_fast_trains_and_its_model_reconstructs_every_place(tmp_path, capsys):
+    clips, out = tmp_path / "clips", tmp_path / "run"
+    assert main(["world", "--clips", "12", "--seed", "8", "--size", "32", "--out", str(clips)]) == 0
+    asked = ["pretrain", "--data", str(clips), "--out", str(out), "--steps", "2", "--fast", "--config.train.batch", "4", "--workers", "0"]
+    assert main(asked) == 0, capsys.readouterr().err
+    model = MAViL.from_pretrained(out)
+    assert model.config.decoder_attention == "cross"
+    with torch.no_grad():
+        assert model(*batch_of(2), masks_of(2)).video.patches.shape[:2] == (2, 64)
+    assert (out / "report.html").exists()
+
+
+def test_the_benchmark_takes_the_usual_way_and_the_option_in_turns(capsys):
+    asked = ["benchmark", "fast", "--batch", "2", "--repetitions", "1", "--only", "a quarter decoded"]
+    assert main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["options"]
+    assert list(found) == ["a quarter decoded"] and found["a quarter decoded"]["times_less_arithmetic"] > 1.1
+    assert main(asked) == 0 and "a quarter decoded" in capsys.readouterr().out
+    assert main([*asked[:-1], "magic"]) == 2 and "cross-attention decoders" in capsys.readouterr().err
