@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ def ip(*arguments: str) -> None:
 
 @contextmanager
 def two_namespaces():
-    """Two network namespaces with a cable between them, and nothing else; removed at the end, the cable with them."""
+    """Two network namespaces with a cable between them, and nothing else; removed at the end, with all that still runs in them."""
     try:
         for name in NAMES:
             ip("netns", "add", name)
@@ -49,6 +49,9 @@ def two_namespaces():
         yield
     finally:
         for name in NAMES:
+            for pid in subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True).stdout.split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
@@ -198,6 +201,7 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     from mavil_edu.checkpoint import versions, write_json
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is taken down
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}
     with tempfile.TemporaryDirectory() as folder, two_namespaces():
         place = Path(folder)

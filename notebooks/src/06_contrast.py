@@ -42,6 +42,7 @@ held_out = World(128, 2, config, no_change, quiet=True)
 parts = (to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(4, 32).tolist())
 heard, seen = (torch.cat(side) for side in zip(*((part.audio, part.video) for part in parts), strict=True))
 held = {"audio": patchify(heard, config.audio), "video": patchify(seen, config.video)}  # (b, n, values)
+del heard, seen  # memory
 
 
 def project(model: MAViL, side: str, patches: Tensor, mask: Tensor | None = None) -> Tensor:
