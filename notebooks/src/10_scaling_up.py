@@ -85,8 +85,8 @@ assert sum(p.numel() for p in encoder.transformer.blocks[0].parameters()) == blo
 print(f"one block: {block_weights(768, 4):,} weights; one encoder: {sum(p.numel() for p in encoder.parameters()) / 1e6:.1f} M")
 
 # %% [markdown]
-# The paper says 86 M for an encoder; so does our count, but for what stands around the blocks. **Guess:** which part has most of the
-# weights, and which does most of the arithmetic?
+# With its positions (513 of 768 numbers, which are fixed and not learnt) that is the paper's 86 M. **Guess:** which part of the whole
+# model has most of the weights, and which does most of the arithmetic?
 
 # %%
 weights = {f"{name}, weights": parameters_by_part(config.model) for name, config in configs.items()}
@@ -282,7 +282,7 @@ def plan(devices: int, speed: float = 25.0, tflops: float = 989 * 0.4) -> dict:
 for devices in (1, 8, 64):
     found = plan(devices)
     print(f"{devices:3} H100: {found['hours']:5.1f} hours, {found['device_hours']:6.1f} of one device,", end=" ")
-    print(f"{40e6 / found['hours'] / 3600:6.0f} clips a second, {found['memory_megabytes']['peak'] / 953.7:4.1f} GB each")
+    print(f"{40e6 / found['hours'] / 3600:6.0f} clips a second, {found['memory_megabytes']['peak'] * 2**20 / 1e9:4.1f} GB each")
 
 # %%
 by_hand = run_hours(sum(forward["paper"].values()), 2_000_000, 20, 989, 0.4, 1)
@@ -290,7 +290,9 @@ print(f"your formula says {by_hand:.1f} hours for one; the arithmetic alone, equ
 print("yes" if abs(3600 * by_hand / plan(1)["seconds"]["arithmetic"] - 1) < 0.01 else "no")
 
 # %% [markdown]
-# Sixty-four devices are not sixty-four times as fast. What do they wait for? After each step all must agree on the gradients.
+# (One device takes its 512 clips in sixteen rounds of 32: its InfoNCE has 31 strangers, that of the 64 devices 511. That is another run,
+# and not only a slower one.) Sixty-four devices are not sixty-four times as fast. What do they wait for? After each step all must agree
+# on the gradients.
 
 # %% [markdown]
 # EXERCISE exchange_wait
@@ -335,6 +337,27 @@ diagrams.lines({name: (torch.tensor(numbers), torch.tensor(hours)) for name, hou
 # %% [markdown]
 # The straight part is where more devices help. Where a curve lies flat, money is burnt; what helps there is a larger batch (and its own
 # tuning), or a better network.
+#
+# **Explore:** devices, their kind, the share of their peak, the network. **Find:**
+#
+# 1. the kind for which 64 devices with 25 GB/s are just worth it: at least half of the time is arithmetic;
+# 2. what a *better program* (60 % of the peak in place of 40) saves 64 H100s with 25 GB/s;
+# 3. the fewest H100s that are done in three hours, and what a tenfold network changes for them.
+
+# %%
+from mavil_edu.cost_explorer import cost_explorer
+
+cost_explorer(replace(paper(), train=replace(paper().train, precision="bf16-mixed")), clips=2_000_000, epochs=20)
+
+# %% [markdown]
+# <details><summary>What there is to find</summary>
+#
+# 1. The V100: 81 % of its time is arithmetic; of the A100's 39 %, of the H100's 13 %.
+# 2. Next to nothing: they wait longer for the gradients, which the faster program has less time to hide. Before you tune a step, look
+#    where the time goes.
+# 3. Eight. A tenfold network takes them from 2.8 hours to 1.9.
+#
+# </details>
 
 # %% [markdown]
 # And *your* device? The next two cells are for a machine with a GPU (without one they take `tiny`, and the CPU): they measure steps of
@@ -392,9 +415,9 @@ def lost(kind: torch.dtype) -> tuple[Tensor, Tensor]:
 diagrams.lines({name: lost(kind) for name, kind in formats.items()}, "a number", "off by, relative", log=True)
 
 # %% [markdown]
-# float16 has three more bits of digits and ends at 65,504 and at 10⁻⁸: with it, the loss is multiplied by a large number before backward
-# and the gradients divided by it (*loss scaling*). bfloat16 reaches as far as float32, with two to three digits; it needs no scaling. Is
-# that enough? For a product of matrices, whose errors average out:
+# float16 has three more bits of digits and ends at 65,504 and at 6 · 10⁻⁸: with it, the loss is multiplied by a large number before
+# backward and the gradients divided by it (*loss scaling*). bfloat16 reaches as far as float32, with two to three digits; it needs no
+# scaling. Is that enough? For a product of matrices, whose errors average out:
 
 # %%
 a, b = torch.randn(2, 512, 512, generator=torch.Generator().manual_seed(0))
@@ -809,9 +832,9 @@ if folder.name == "data_samples":
 # %%
 from mavil_edu.video import denormalise
 
-chosen = {"asked": 2, **dict(zip(("most like it", "then"), by_weights[2].topk(2).indices.tolist(), strict=True))}
-panels = {f"{title}: {paths[n].name}": denormalise(ready[n].video, window.video)[0] for title, n in chosen.items()}
-figures.frame_panels({f"{title} {material.get(title[-7:], '')}": strip for title, strip in panels.items()}, 2.56)
+chosen = {"asked": 0, **dict(zip(("most like it", "then"), by_weights[0].topk(2).indices.tolist(), strict=True))}
+named = {n: f"{paths[n].name} {material.get(paths[n].name, '')}" for n in chosen.values()}
+figures.frame_panels({f"{title}: {named[n]}": denormalise(ready[n].video, window.video)[0] for title, n in chosen.items()}, 2.56)
 
 # %% [markdown]
 # ## 9. VGGSound, to the last command
