@@ -596,6 +596,7 @@ def four_steps(fabric) -> list[float]:
 head = """
 import json, sys
 from dataclasses import replace
+from pathlib import Path
 import torch, torch.distributed as dist
 from torch import Tensor, nn
 from mavil_edu import MAViL, losses
@@ -610,9 +611,10 @@ fabric = join()
 ways = ("gathered", "gathered, no way back", "each by itself")
 found = {way: contrast(fabric, way) for way in ways} | {"steps": four_steps(fabric)}
 if fabric.is_global_zero:
-    json.dump(found, open(sys.argv[1], "w"))
+    Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
 """
-place = Path(tempfile.mkdtemp())
+workplace = tempfile.TemporaryDirectory()
+place = Path(workplace.name)
 program = place / "program.py"
 program.write_text("\n".join([head, *map(inspect.getsource, (summed, gather, contrast, four_steps)), main]), encoding="utf-8")
 print(len(program.read_text(encoding="utf-8").splitlines()), "lines")
@@ -629,7 +631,7 @@ def in_processes(ranks: int) -> dict:
         running.append(subprocess.Popen([sys.executable, program, out], env=os.environ | told, stderr=subprocess.PIPE, text=True))
     said = [process.communicate()[1] for process in running]
     assert all(process.returncode == 0 for process in running), said
-    return json.loads(out.read_text())
+    return json.loads(out.read_text(encoding="utf-8"))
 
 
 # %%
@@ -693,7 +695,8 @@ quiz("own_negatives")
 # %%
 place_of_shards = place / "shards"
 command = [sys.executable, "-m", "mavil_edu", "shards", "--data", "../data_samples", "--out", str(place_of_shards)]
-done = subprocess.run([*command, "--clips-per-shard", "6", "--workers", "1"], capture_output=True, text=True, check=True)
+done = subprocess.run([*command, "--clips-per-shard", "6", "--workers", "1"], capture_output=True, text=True)
+assert done.returncode == 0, done.stderr
 archives = sorted(place_of_shards.glob("*.tar"))
 print(len(archives), "archives:", ", ".join(path.name for path in archives))
 
