@@ -30,7 +30,7 @@ NOTEBOOKS = ROOT / "notebooks"
 SAID = re.compile(r"([^\n;]*?):\s+(yes|no)\b")
 MAY_IMPROVE = ("by four fifths", "when", "half of what could be known")  # lessons 04 and 05: too much for the minutes of a CPU
 ASKS_FOR_CUDA = "torch.cuda.is_available()"  # what a cell with a budget of its own for GPUs holds
-MEMORY = "import torch\nprint(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)"
+MEMORY = "import torch\nprint(torch.cuda.max_memory_allocated())"  # the most that a lesson has used
 NO_CUDA = "There is no CUDA device here that torch can use; run this on a machine that has one, or rehearse on the CPU: --dry."
 
 
@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 def verdicts_of(cell: nbformat.NotebookNode) -> list[Verdict]:
     """The verdicts that a cell's outputs hold, in their order."""
     said = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])]
-    return [Verdict(re.sub(r"[\d.,]+", "…", claim).strip(), word) for text in said for claim, word in SAID.findall("".join(text))]
+    return [Verdict(re.sub(r"\d([\d.,]*\d)?", "…", claim).strip(), word) for text in said for claim, word in SAID.findall("".join(text))]
 
 
 def tags_of(cell: nbformat.NotebookNode) -> list[str]:
@@ -73,14 +73,14 @@ def differences(stored: nbformat.NotebookNode, run: nbformat.NotebookNode) -> tu
     return told, count
 
 
-def execute(path: Path, limit: float) -> tuple[nbformat.NotebookNode, nbformat.NotebookNode, str, int]:
+def execute(path: Path, limit: float, dry: bool) -> tuple[nbformat.NotebookNode, nbformat.NotebookNode, str, int]:
     """A lesson as stored and as it comes out here, no cell left out; how it failed ("" if it did not); bytes of CUDA that it used."""
     stored = nbformat.read(path, as_version=4)
     run = deepcopy(stored)
     for cell in run.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    run.cells.append(nbformat.v4.new_code_cell(MEMORY))
+    run.cells.append(nbformat.v4.new_code_cell("print(0)" if dry else MEMORY))
     client = NotebookClient(run, timeout=limit, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}, coalesce_streams=True)
     try:
         client.execute()
@@ -96,7 +96,7 @@ def execute(path: Path, limit: float) -> tuple[nbformat.NotebookNode, nbformat.N
 def lesson(path: Path, limit: float, dry: bool) -> dict:
     """One lesson: its status (as stored, differs, failed), seconds, verdicts, and what is to be said of it."""
     started = time.monotonic()
-    stored, run, failed, used = execute(path, limit)
+    stored, run, failed, used = execute(path, limit, dry)
     told, count = ([failed], 0) if failed else differences(stored, run)
     asks = any(ASKS_FOR_CUDA in cell.source for cell in stored.cells if cell.cell_type == "code")
     if not failed and not dry and asks and not used:
