@@ -7,7 +7,7 @@ import pytest
 
 from mavil_edu.config import paper, tiny
 from mavil_edu.cost import Plan, Rate, Reading, predict
-from mavil_edu.cost_explorer import COLOURS, KINDS, NUMBERS, cost_explorer, planned
+from mavil_edu.cost_explorer import COLOURS, KINDS, NUMBERS, CostView, cost_explorer, planned
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,17 @@ def test_what_cannot_be_is_refused(config, options, words):
         cost_explorer(config, 1000, 1, **options)
     with pytest.raises(ValueError, match="The batch is 32"):
         cost_explorer(tiny(), 1000, 1)
+
+
+def test_the_mark_the_curve_and_the_shares_are_drawn():
+    view, hours, shares = CostView(), [100.0 / number for number in NUMBERS], {"arithmetic": 60.0, "exchange": 40.0}
+    pictures = [
+        view.png(hours, 3, shares),
+        view.png(hours, 5, shares),
+        view.png([2 * one for one in hours], 3, shares),
+        view.png(hours, 3, {"arithmetic": 50.0, "exchange": 50.0}),
+    ]
+    assert len(set(pictures)) == 4 and view.png(hours, 3, shares) == pictures[0]
 
 
 def test_pictures_differ_come_back_and_are_quick(explorer):

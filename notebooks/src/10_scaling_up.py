@@ -317,7 +317,7 @@ print(f"of 64 devices, each computes {1000 * arithmetic:.0f} ms in a step, and t
 seconds = {}
 plans = {"1 device": plan(1), "8": plan(8), "64": plan(64), "64, a network ten times as fast": plan(64, speed=250.0)}
 for title, found in plans.items():
-    seconds[title] = {name: value for name, value in found["seconds"].items() if value}
+    seconds[title] = {name: found["seconds"][name] for name in ("arithmetic", "exchange", "checkpoints")}
 diagrams.stacked(seconds, "share of a run's time, %", shares=True)
 
 # %% [markdown]
@@ -722,7 +722,7 @@ figures.frame_panels({f"a clip out of a shard ({stored.labels['material'][0]})":
 player(clip.waveform * (0.5 / clip.waveform.abs().max()), "Its sound, made louder")
 
 # %% [markdown]
-# Now many read at once: two processes with two workers each, say. Who reads what?
+# Now many read at once: two processes with four workers each, say. Who reads what?
 
 # %% [markdown]
 # EXERCISE own_samples
@@ -739,18 +739,18 @@ def own_samples(samples: int, rank: int, ranks: int, worker: int, workers: int) 
 check("own_samples")
 
 # %%
-readers = [(rank, worker) for rank in range(2) for worker in range(2)]
-right, wrong = torch.zeros(4, 24), torch.zeros(4, 24)
+readers = [(rank, worker) for rank in range(2) for worker in range(4)]
+right, wrong = torch.zeros(8, 24), torch.zeros(8, 24)
 for row, (rank, worker) in enumerate(readers):
-    right[row, own_samples(24, rank, 2, worker, 2)] = 1
+    right[row, own_samples(24, rank, 2, worker, 4)] = 1
     wrong[row, own_samples(24, rank, 2, 0, 1)] = 1  # the classic: split by rank, and forget the workers
 print("each clip is read", right.sum(0).unique().int().tolist(), "time; with the workers forgotten", wrong.sum(0).unique().int().tolist())
-diagrams.maps({"by rank and worker": right, "by rank alone": wrong}, ("clip", 0, 24), ("reader", 0, 4))
+diagrams.maps({"by rank and worker": right, "by rank alone": wrong}, ("clip", 0, 24), ("reader", 0, 8))
 
 # %% [markdown]
-# Nothing fails when this is wrong. An epoch is just twice as long, and a batch holds a clip twice: in InfoNCE, its own worst stranger. So
-# it is worth a test. The package's stream goes another way (it makes the order from the seed, and each process its own rows of each
-# batch), and has to keep the same promise:
+# Nothing fails when this is wrong. An epoch is just four times as long, and a batch may hold a clip twice: in InfoNCE, its own worst
+# stranger. So it is worth a test. The package's stream goes another way (it makes the order from the seed, and each process its own rows
+# of each batch), and has to keep the same promise:
 
 # %%
 from mavil_edu.data.loader import training_steps
