@@ -13,6 +13,7 @@ SYSTEM_TORCH ?=
 PYTEST_ARGS ?=
 LESSON ?=
 FUZZ_ARGS ?= --out results/fuzz.json
+GPU_ARGS ?=
 CELL_TIMEOUT ?= 900
 JOBS ?= 2
 
@@ -43,6 +44,7 @@ help: ## say what there is
 	@echo '  PYTEST_ARGS="-k …"   more arguments for make test'
 	@echo '  JOBS=2               processes that make test runs in, of one thread and some 3 GB each'
 	@echo '  LESSON=03_masking    the lesson that make slides takes; all by default'
+	@echo '  GPU_ARGS="--dry …"   what make test-gpu is told: --dry rehearses on the CPU, --only 06 10 takes some lessons'
 	@echo '  FUZZ_ARGS="--only …" what make fuzz is to do; all of it by default, and written to results/fuzz.json'
 	@echo
 	@echo '  INDEX and SYSTEM_TORCH are remembered; to change them: rm -r .venv'
@@ -73,6 +75,10 @@ test-threads: .venv/.installed-dev ## run the notebooks twice in a row, and with
 	@$(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
 	@$(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
 	@OMP_NUM_THREADS=1 $(venv_python) -m pytest notebooks $(nbval) $(PYTEST_ARGS)
+
+.PHONY: test-gpu
+test-gpu: .venv/.installed-dev ## on a machine with CUDA, run every lesson at its GPU budget, and compare its verdicts
+	@$(venv_python) scripts/gpu_lessons.py $(GPU_ARGS)
 
 .PHONY: fuzz
 fuzz: .venv/.installed-dev ## throw thousands of damaged files at the package (Linux; about half an hour of one core): docs/robustness.md

@@ -63,6 +63,38 @@ def lines(curves: dict[str, tuple[Tensor, Tensor]], x: str, y: str, log: bool | 
     return Picture(figure, f"{y} against {x}: {'; '.join(shown)}.")
 
 
+def stacked(rows: dict[str, dict[str, float]], x: str, shares: bool = False) -> Picture:
+    """Bars made of parts, one below another.
+
+    rows: title -> the parts of its bar by name, 0 or more each; a name has the same colour in all. x: what the bars hold, with the unit.
+    shares: each bar is brought to 100 %. Raises ValueError where there is no bar, or more names than colours.
+    """
+    names = list(dict.fromkeys(name for parts in rows.values() for name in parts))
+    if not names or len(names) > len(COLOURS):
+        raise ValueError(f"There are {len(names)} parts to draw; give 1 to {len(COLOURS)}.")
+    figure, axes = _axes(7.2, 0.9 + 0.38 * len(rows))
+    ax, told = axes[0, 0], []
+    for place, (title, parts) in enumerate(rows.items()):
+        left, whole = 0.0, sum(parts.values())
+        for name, value in parts.items():
+            width = 100 * value / whole if shares and whole else value
+            label = name if name not in ax.get_legend_handles_labels()[1] else None
+            ax.barh(place, width, left=left, height=0.62, color=COLOURS[names.index(name)], edgecolor=PAPER, linewidth=0.8, label=label)
+            left += width
+        said = [f"{name} {100 * value / whole:.0f} %" if shares and whole else f"{name} {value:.2g}" for name, value in parts.items()]
+        told.append(f"{title}: {', '.join(said)}")
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    ax.set_xlabel(x, fontsize=8, color=INK)
+    ax.grid(color=GRID, linewidth=0.4, axis="x")
+    ax.set_axisbelow(True)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside upper left", ncols=len(names), fontsize=7, facecolor=PAPER, edgecolor=GRID,
+        labelcolor=INK,
+    )  # fmt: skip
+    return Picture(figure, f"{x}. {'; '.join(told)}.")
+
+
 def maps(panels: dict[str, Tensor], x: tuple[str, float, float], y: tuple[str, float, float]) -> Picture:
     """Tables of numbers as colours beside one another, on one scale.
 

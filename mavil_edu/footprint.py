@@ -1,9 +1,11 @@
 """How much memory a training step needs on one device, counted from the config: weights, gradients, moments, activations."""
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
 
+from mavil_edu.checkpoint import Undrawn
 from mavil_edu.config import Config, ModelConfig, TransformerConfig
 from mavil_edu.mavil import MAViL
 from mavil_edu.multiply_adds import asked_places, visible_tokens
@@ -26,16 +28,22 @@ class Footprint(NamedTuple):
     peak: int
 
 
-def parameters_by_part(model: ModelConfig) -> dict[str, int]:
-    """Weights of each part of a model; no memory is taken for them."""
-    with torch.device("meta"):
+@cache
+def _counted(model: ModelConfig) -> tuple[tuple[str, int], ...]:
+    """Weights by part; remembered, for a table of many batches asks for one model again and again."""
+    with torch.device("meta"), Undrawn():
         built = MAViL(model)
     total, modules = 0, {}
     encoders = [built.audio_encoder.transformer, built.video_encoder.transformer]
     for name, some in (("encoders", encoders), ("fusion", [built.fusion]), ("decoders", [built.audio_decoder, built.video_decoder])):
         modules[name] = sum(p.numel() for module in some for p in module.parameters())
         total += modules[name]
-    return modules | {"the rest": sum(p.numel() for p in built.parameters()) - total}
+    return tuple(modules.items()) + (("the rest", sum(p.numel() for p in built.parameters()) - total),)
+
+
+def parameters_by_part(model: ModelConfig) -> dict[str, int]:
+    """Weights of each part of a model; no memory is taken for them."""
+    return dict(_counted(model))
 
 
 def _block(config: TransformerConfig, mixed: bool, recompute: bool = False) -> float:

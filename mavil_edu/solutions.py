@@ -345,6 +345,44 @@ def pointing(heat: Tensor, truth: Tensor) -> Tensor:
     return reduce(on_object.float(), "b t 1 -> b", "mean")
 
 
+# 10: scaling up
+
+
+def block_weights(width: int, mlp_ratio: int) -> int:
+    hidden = mlp_ratio * width
+    attention = (width * 3 * width + 3 * width) + (width * width + width)
+    mlp = (width * hidden + hidden) + (hidden * width + width)
+    norms = 2 * (width + width)
+    return attention + mlp + norms
+
+
+def run_hours(forward: int, clips: int, epochs: int, tflops: float, share: float, devices: int) -> float:
+    operations = 2 * 3 * forward * clips * epochs
+    return operations / (devices * share * tflops * 1e12) / 3600
+
+
+def peak_rate(base: float, rows: int, devices: int, rounds: int) -> float:
+    batch = rows * devices * rounds
+    return base * batch / 256
+
+
+def exchange_wait(weights: int, devices: int, gigabytes_a_second: float, backward: float) -> float:
+    sent = 4 * weights * 2 * (devices - 1) / devices
+    return max(0.0, sent / (gigabytes_a_second * 1e9) - backward)
+
+
+def own_samples(samples: int, rank: int, ranks: int, worker: int, workers: int) -> list[int]:
+    return list(range(rank * workers + worker, samples, ranks * workers))
+
+
+def gathered_info_nce(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    ranks, b, _ = x.shape
+    x, y = (torch.nn.functional.normalize(rows, dim=-1) for rows in (x, y))
+    everyone = rearrange(y, "ranks b d -> (ranks b) d")
+    losses = [torch.nn.functional.cross_entropy(x[rank] @ everyone.T / temperature, rank * b + torch.arange(b)) for rank in range(ranks)]
+    return torch.stack(losses).mean()
+
+
 # 11: the reproduction lab
 
 

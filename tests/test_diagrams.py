@@ -35,6 +35,24 @@ def test_maps_share_one_scale_and_say_how_much_of_each_is_bright():
     assert left.images[0].origin == "lower"
 
 
+def test_stacked_bars_lie_end_to_end_in_one_colour_a_part_and_their_shares_are_said():
+    rows = {"one": {"a": 3.0, "b": 1.0}, "two": {"b": 2.0, "c": 2.0}}
+    picture = diagrams.stacked(rows, "share, %", shares=True)
+    assert picture.sentence == "share, %. one: a 75 %, b 25 %; two: b 50 %, c 50 %."
+    bars = picture.figure.axes[0].patches
+    assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0, 75), (75, 25), (0, 50), (50, 50)]
+    colours = [bar.get_facecolor() for bar in bars]
+    assert colours[1] == colours[2] and len(set(colours)) == 3
+    assert [text.get_text() for text in picture.figure.legends[0].get_texts()] == ["a", "b", "c"]
+    plain = diagrams.stacked(rows, "hours")
+    assert plain.sentence == "hours. one: a 3, b 1; two: b 2, c 2."
+    assert [bar.get_width() for bar in plain.figure.axes[0].patches] == [3, 1, 2, 2]
+    with pytest.raises(ValueError, match="give 1 to 5"):
+        diagrams.stacked({"one": dict.fromkeys("abcdef", 1.0)}, "hours")
+    with pytest.raises(ValueError, match="0 parts"):
+        diagrams.stacked({}, "hours")
+
+
 def test_the_ring_of_similar_places_is_at_the_place_and_its_neighbours_are_said():
     similarity = torch.zeros(2, 3, 4)
     similarity[1, 2, 0], similarity[1, 2, 1], similarity[1, 0, 0], similarity[0, 2, 0] = 1, 0.75, 0.5, 0.25

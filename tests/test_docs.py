@@ -2,11 +2,13 @@
 
 import ast
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from mavil_edu import cli
 from mavil_edu.course.registry import EXERCISES, LESSONS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,3 +121,25 @@ def test_the_sections_that_the_teachers_page_names_are_there():
         [source] = (ROOT / "notebooks" / "src").glob(f"{lesson}_*.py")
         headings = set(re.findall(r"^# ## (\d+)\. ", source.read_text(encoding="utf-8"), flags=re.MULTILINE))
         assert set(re.findall(r"\d+", numbers)) <= headings, f"{lesson} has no section of {numbers}"
+
+
+def commands_of_lessons() -> list[tuple[str, str]]:
+    """Each line of a lesson's text that is a command of its own, with the lesson's number."""
+    sources = sorted((ROOT / "notebooks" / "src").glob("*.py"))
+    return [
+        (source.stem[:2], line)
+        for source in sources
+        for line in re.findall(r"^# (mavil-edu .+)$", source.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(("lesson", "line"), commands_of_lessons())
+def test_a_command_that_a_lesson_tells_is_one_that_the_command_line_knows(lesson, line):
+    understood = cli._parsed(shlex.split(line, comments=True)[1:])
+    assert callable(understood), lesson
+
+
+def test_a_command_with_an_option_that_there_is_not_is_noticed():
+    assert len(commands_of_lessons()) >= 12
+    with pytest.raises(SystemExit):
+        cli._parsed("subset --list vggsound.csv --each-class 20 --out small".split())

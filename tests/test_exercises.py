@@ -19,7 +19,9 @@ from mavil_edu import (
     MAViL,
     audio,
     classification,
+    cost,
     exercises,
+    footprint,
     fusion,
     layerwise,
     localise,
@@ -27,14 +29,16 @@ from mavil_edu import (
     masking,
     media,
     mixing,
+    multiply_adds,
     optimiser,
     patches,
     positions,
     probes,
     retrieval,
     solutions,
+    transformer,
 )
-from mavil_edu.config import AudioConfig, TrainConfig, TransformerConfig, VideoConfig, tiny
+from mavil_edu.config import AudioConfig, TrainConfig, TransformerConfig, VideoConfig, paper, tiny
 from mavil_edu.course import record
 from mavil_edu.course.grading import difference, grade
 from mavil_edu.course.registry import EXERCISES, LESSONS, QUIZZES
@@ -247,6 +251,30 @@ def test_solutions_of_self_training_agree_with_the_library():
         mask = torch.rand(tokens.shape[:2], generator=torch.Generator().manual_seed(0)) < 0.8
         trivial = losses.token_answers(tokens, mask, getattr(means, name))
         assert any(math.isclose(solutions.mean_token_mse(tokens, tokens, mask), value, rel_tol=1e-4) for value in trivial.values())
+
+
+def test_solutions_of_scaling_agree_with_the_library():
+    model, (rows, devices) = paper().model, (8, 64)
+    with torch.device("meta"):
+        block = transformer.Transformer(model.encoder).blocks[0]
+    assert solutions.block_weights(768, 4) == sum(p.numel() for p in block.parameters())
+    assert math.isclose(solutions.peak_rate(2e-4, rows, devices, 1), paper().train.peak_lr)
+    forward = sum(multiply_adds.forward_by_part(paper(), rows * devices).values())
+    plan, rate = cost.Plan(2_000_000, 20, devices, gigabytes_a_second=25.0), cost.Rate(989 * 0.4)
+    found, steps = cost.predict(paper(), plan, rate, cost.Reading()), 2_000_000 // 512 * 20
+    hours = solutions.run_hours(forward, steps * 512, 1, 989, 0.4, devices)
+    assert math.isclose(3600 * hours, found["seconds"]["arithmetic"], rel_tol=0.01)  # of patches no gradient is taken
+    parameters, backward = sum(footprint.parameters_by_part(model).values()), cost.BACKWARD_SHARE * found["seconds"]["arithmetic"] / steps
+    gathered = cost.exchanged_bytes(paper(), devices)[1] / 25e9
+    wait = solutions.exchange_wait(parameters, devices, 25.0, backward)
+    assert math.isclose(steps * (wait + gathered), found["seconds"]["exchange"], rel_tol=1e-6) and wait > 0
+    for x, y, temperature in cases("gathered_info_nce"):
+        whole = losses.info_nce(x.flatten(0, 1), y.flatten(0, 1), temperature)
+        assert torch.allclose(solutions.gathered_info_nce(x, y, temperature), whole, atol=1e-5)
+    for samples, _, ranks, _, workers in cases("own_samples"):
+        readers = [(rank, ranks, worker, workers) for rank in range(ranks) for worker in range(workers)]
+        read = [number for reader in readers for number in solutions.own_samples(samples, *reader)]
+        assert sorted(read) == list(range(samples)), "each once"
 
 
 def test_solutions_about_files_agree_with_what_is_read(tmp_path):

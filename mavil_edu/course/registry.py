@@ -5,7 +5,7 @@ from importlib import import_module
 
 from mavil_edu.course.entry import Exercise, Quiz
 
-LESSONS = tuple(import_module(f"mavil_edu.course.lesson_{number}") for number in "00 01 02 03 04 05 06 07 08 09 11 99".split())
+LESSONS = tuple(import_module(f"mavil_edu.course.lesson_{number}") for number in "00 01 02 03 04 05 06 07 08 09 10 11 99".split())
 EXERCISES: dict[str, Exercise] = {entry.name: entry for lesson in LESSONS for entry in lesson.EXERCISES}
 QUIZZES: dict[str, Quiz] = {entry.name: entry for lesson in LESSONS for entry in lesson.QUIZZES}
 

@@ -594,4 +594,4 @@ quiz("two_intervals")
 # - Masked models can be asked about parts: show one, hide the rest. That is how a sound is found in a picture.
 # - Ask of each ± what was drawn again.
 #
-# **Next:** `11_reproduction_lab`: does what the paper claims hold, and when may one say so?
+# **Next:** `10_scaling_up`: the same code at the paper's size, what it costs, and how to know before.
