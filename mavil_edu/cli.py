@@ -16,6 +16,7 @@ from mavil_edu import __version__, launch
 from mavil_edu.commands import (
     benchmark,
     clips,
+    comparing,
     course,
     datasets,
     embedding,
@@ -96,7 +97,8 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "progress": _deferred(course.progress),
         "doctor": _deferred(course.doctor),
     }
-    measured = {"data": benchmark.data, "step": benchmark.step, "predict": benchmark.predict}
+    measured = {"data": benchmark.data, "step": benchmark.step, "predict": benchmark.predict, "peers": comparing.peers}
+    measured |= {"decode": comparing.decode, "fbank": comparing.fbank, "import": comparing.import_, "interact": comparing.interact}
     groups = {"benchmark": {name: _deferred(command) for name, command in measured.items()}}  # commands of two words
     prog, description = "mavil-edu", DESCRIPTION
     if arguments[0] in groups:
