@@ -1,22 +1,22 @@
 """What each option of less work saves: steps of the paper's way and steps with the option, in turns on the same machine."""
 
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import median, quantiles
+from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
 
-from mavil_edu.benchmark_step import WARM_UP, case_of
+from mavil_edu.benchmark_step import Case, case_of
 from mavil_edu.config import Config
 from mavil_edu.fast import DECODED_SHARE, SECOND_RATIO, fast, less_work
 from mavil_edu.footprint import footprint
 from mavil_edu.hardware import MEGABYTE
+from mavil_edu.interleaved import interleaved, ratio, told
 from mavil_edu.multiply_adds import step_by_part
 from mavil_edu.processes import join, machine
-from mavil_edu.stopwatch import wait_for
 
 
 def options(config: Config, device: torch.device) -> dict[str, Config]:
@@ -38,28 +38,23 @@ def options(config: Config, device: torch.device) -> dict[str, Config]:
 
 
 def _pair(usual: Config, other: Config, stage: int, repetitions: int) -> dict[str, Any]:
-    """Both configs' steps in turns: the ratio of each turn's times, and each one's median; memory by formula, for both are held at once."""
-    took: dict[str, list[float]] = {"usual": [], "option": []}
+    """Both configs' steps in turns: the ratio of each turn's times, and each one's median; memory by formula, for both are held at once.
+
+    On a CPU it is the processor's time that counts: what other programs take meanwhile is not in it.
+    """
     cases = {"usual": case_of(usual, stage), "option": case_of(other, stage)}
     device = cases["usual"].fabric.device
-    for case in cases.values():
-        for _ in range(min(WARM_UP, repetitions)):
-            case.gradients()
-            case.optimiser.zero_grad()
-        wait_for(device)
-    for _ in range(repetitions):
-        for name, case in cases.items():
-            started = time.perf_counter()
-            case.gradients()
-            wait_for(device)
-            took[name].append(1000 * (time.perf_counter() - started))
-            case.optimiser.zero_grad()
-    ratios = [slow / quick for slow, quick in zip(took["usual"], took["option"], strict=True)]
-    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios[0],) * 3
+
+    def act(case: Case) -> None:
+        case.gradients()
+        case.optimiser.zero_grad()
+
+    took = interleaved({name: partial(act, case) for name, case in cases.items()}, repetitions, device)
+    used = {name: one.cpu if device.type == "cpu" else one.wall for name, one in took.items()}
     counted = [sum(step_by_part(case.config, usual.train.batch).values()) for case in cases.values()]
     return {
-        "gradients_ms": {name: median(some) for name, some in took.items()},
-        "times_as_fast": {"median": median(ratios), "low": low, "high": high},
+        "seconds": {name: median(some) for name, some in used.items()},
+        "times_as_fast": ratio(used["usual"], used["option"]),
         "times_less_arithmetic": counted[0] / counted[1],
         "footprint_megabytes": {name: footprint(case.config, usual.train.batch).peak / MEGABYTE for name, case in cases.items()},
     }
@@ -97,13 +92,12 @@ def table(answer: dict[str, Any]) -> str:
     lines = [
         f"stage {answer['stage']}, batches of {answer['batch']}, {answer['machine']}, {answer['threads']} threads, torch {answer['torch']}",
         "",
-        f"{'option':<28}{'ms, usual':>12}{'ms':>10}{'times as fast (quartiles)':>28}{'less arithmetic':>18}{'MB, usual':>12}{'MB':>8}",
+        f"{'option':<28}{'s, usual':>12}{'s':>10}{'times as fast (quartiles)':>28}{'less arithmetic':>18}{'MB, usual':>12}{'MB':>8}",
     ]
     for name, one in answer["options"].items():
-        ratio, took, held = one["times_as_fast"], one["gradients_ms"], one["footprint_megabytes"]
-        spread = f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
+        took, held = one["seconds"], one["footprint_megabytes"]
         lines.append(
-            f"{name:<28}{took['usual']:>12.0f}{took['option']:>10.0f}{spread:>28}{one['times_less_arithmetic']:>18.2f}"
+            f"{name:<28}{took['usual']:>12.3g}{took['option']:>10.3g}{told(one['times_as_fast']):>28}{one['times_less_arithmetic']:>18.2f}"
             f"{held['usual']:>12.0f}{held['option']:>8.0f}"
         )
     return "\n".join(lines)

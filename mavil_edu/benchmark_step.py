@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from statistics import median, quantiles
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from mavil_edu.data.batch import Batch, Inputs, to_inputs
 from mavil_edu.data.loader import Step
 from mavil_edu.evaluate import MakeTargets, scored_patches
 from mavil_edu.hardware import DTYPES, Memory, Precision, check_precision, matrix_peak
+from mavil_edu.interleaved import spread
 from mavil_edu.mavil import Asked, Masks, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import step_by_part
 from mavil_edu.processes import join, machine
@@ -103,9 +104,7 @@ def _timed(act: Callable[[], None], repetitions: int, device: torch.device) -> d
         act()
         wait_for(device)
         took.append(1000 * (time.perf_counter() - started))
-    took = took[warm_up:]
-    low, _, high = quantiles(took, n=4, method="inclusive") if len(took) > 1 else (took[0],) * 3
-    return {"median": median(took), "low": low, "high": high}
+    return spread(took[warm_up:])
 
 
 def by_part(case: Case, repetitions: int) -> dict[str, float]:

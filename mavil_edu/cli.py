@@ -16,6 +16,7 @@ from mavil_edu import __version__, launch
 from mavil_edu.commands import (
     benchmark,
     clips,
+    comparing,
     course,
     datasets,
     embedding,
@@ -108,6 +109,8 @@ def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
         "doctor": _deferred(course.doctor),
     }
     measured = {"data": benchmark.data, "step": benchmark.step, "fast": benchmark.fast, "predict": benchmark.predict}
+    measured |= {"peers": comparing.peers, "decode": comparing.decode, "fbank": comparing.fbank}
+    measured |= {"import": comparing.import_, "interact": comparing.interact}
     groups = {"benchmark": {name: _deferred(command) for name, command in measured.items()}}  # commands of two words
     prog, description = "mavil-edu", DESCRIPTION
     if arguments[0] in groups:

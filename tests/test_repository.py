@@ -86,7 +86,8 @@ def modules() -> list[Path]:
 
 def test_every_import_of_the_package_is_a_declared_dependency():
     explorers = {path for path in modules() if path.name == "widgets.py" or path.stem.endswith("_explorer")}  # of use in notebooks only
-    allowed = {path: requirements(*(["notebooks"] if path in explorers else [])) for path in modules()}
+    extras = {path: ["notebooks"] for path in explorers} | {PACKAGE / "benchmark_peers.py": ["bench"]}
+    allowed = {path: requirements(*extras.get(path, [])) for path in modules()}
     undeclared = {str(path.relative_to(ROOT)): missing for path in modules() if (missing := imported(path) - set(allowed[path]))}
     assert not undeclared
 
