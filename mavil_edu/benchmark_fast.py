@@ -11,7 +11,7 @@ import torch
 
 from mavil_edu.benchmark_step import Case, case_of
 from mavil_edu.config import Config
-from mavil_edu.fast import DECODED_SHARE, SECOND_RATIO, fast, less_work
+from mavil_edu.fast import DECODED_SHARE, SECOND_RATIO, fast
 from mavil_edu.footprint import footprint
 from mavil_edu.hardware import MEGABYTE
 from mavil_edu.interleaved import interleaved, ratio, told
@@ -28,13 +28,11 @@ def options(config: Config, device: torch.device) -> dict[str, Config]:
         "a quarter decoded": replace(config, objective=share),
         "both": replace(config, model=cross, objective=share),
         "second view at nine tenths": replace(config, objective=replace(objective, second_ratio=SECOND_RATIO)),
-        "all of these": less_work(config),
         "fast": fast(config, device),
         "recomputed blocks": replace(config, train=replace(train, recompute=True)),
         "compiled blocks": replace(config, train=replace(train, compile=True)),
     }
-    seen: list[Config] = [config]
-    return {name: one for name, one in found.items() if one not in seen and not seen.append(one)}
+    return {name: one for name, one in found.items() if one != config}
 
 
 def _pair(usual: Config, other: Config, stage: int, repetitions: int) -> dict[str, Any]:
