@@ -75,7 +75,7 @@ def benchmark_fast(
     found = options(config, device)
     if unknown := [name for name in only if name not in found]:
         raise ValueError(f"There is no option {unknown[0]!r} here; choose from {', '.join(found)}.")
-    answer: dict[str, Any] = {"machine": machine(device), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    answer: dict[str, Any] = {"machine": machine(device), "torch": torch.__version__}
     answer |= {"batch": batch, "repetitions": repetitions, "stage": stage, "options": {}}
     for name, one in found.items():
         if not only or name in only:
@@ -88,7 +88,7 @@ def benchmark_fast(
 def table(answer: dict[str, Any]) -> str:
     """The numbers as text, a line an option."""
     lines = [
-        f"stage {answer['stage']}, batches of {answer['batch']}, {answer['machine']}, {answer['threads']} threads, torch {answer['torch']}",
+        f"stage {answer['stage']}, batches of {answer['batch']}, {answer['machine']}, torch {answer['torch']}",
         "",
         f"{'option':<28}{'s, usual':>12}{'s':>10}{'times as fast (quartiles)':>28}{'less arithmetic':>18}{'MB, usual':>12}{'MB':>8}",
     ]
