@@ -127,6 +127,7 @@ def test_a_lesson_that_asks_for_cuda_and_uses_none_is_told(lessons, monkeypatch,
 
 def test_a_rehearsal_hides_cuda_and_long_runs_on_recordings(lessons, monkeypatch, tmp_path):
     monkeypatch.setenv("MAVIL_DATA", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     lessons("01_one", cell("import os\nassert os.environ['CUDA_VISIBLE_DEVICES'] == '' and 'MAVIL_DATA' not in os.environ"))
     assert dry() == 0
 
