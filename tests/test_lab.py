@@ -13,7 +13,7 @@ from mavil_edu import cli
 from mavil_edu.config import tiny
 from mavil_edu.data.loader import training_steps
 from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, Arm, changed, config_of, digest
-from mavil_edu.lab.claims import ARMS, LEDGER, Claim, Difference, minus
+from mavil_edu.lab.claims import ARMS, LEDGER, OPTIONS, Claim, Difference, minus
 from mavil_edu.lab.ledger import claims_named, judge, rows_of, with_needs, write_ledger
 from mavil_edu.lab.measure import Job, Place, first, matched_steps, multiply_adds, paired_start, run_job, training_clips
 from mavil_edu.lab.page import NOTES_FILE, write_page
@@ -88,7 +88,7 @@ def test_resampling_needs_two_groups_of_runs():
 
 
 def test_every_claim_of_the_ledger_names_arms_that_exist_and_configs_that_can_be():
-    for claim in LEDGER.values():
+    for claim in (LEDGER | OPTIONS).values():
         for name in claim.arms:
             config_of(ARMS[name], BUDGETS["standard"])
         assert any(one.decides for one in claim.differences)
@@ -381,7 +381,7 @@ def test_what_cannot_be_is_told_in_a_sentence(arguments, words, tmp_path, capsys
 def test_the_claims_are_listed(capsys):
     assert cli.main(["reproduce", "--list"]) == 0
     said = capsys.readouterr().out
-    assert all(f"{name}: " in said for name in LEDGER)
+    assert all(f"{name}: " in said for name in LEDGER | OPTIONS)
 
 
 def test_a_stopped_ledger_goes_on_where_it_was(micro, tmp_path, monkeypatch, capsys):

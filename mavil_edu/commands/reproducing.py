@@ -41,10 +41,10 @@ def reproduce(
             validation clips, writes its page beside its results.
         list: Show the claims.
     """
-    from mavil_edu.lab.claims import LEDGER
+    from mavil_edu.lab.claims import LEDGER, OPTIONS
 
     if list:
-        print("\n".join(f"{claim.name}: {claim.says}" for claim in LEDGER.values()))
+        print("\n".join(f"{claim.name}: {claim.says}" for claim in (LEDGER | OPTIONS).values()))
         return 0
     results = out / (budget if split == "test" else f"{budget}-validation")
     place = docs if budget != "quick" and split == "test" else results

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mavil_edu.checkpoint import write_json
 from mavil_edu.lab.arms import QUICK_LABEL, Arm, Budget, Split
-from mavil_edu.lab.claims import ARMS, LEDGER, Claim, Difference
+from mavil_edu.lab.claims import ARMS, LEDGER, OPTIONS, Claim, Difference
 from mavil_edu.lab.verdicts import LEAST, MOST_FALSE, Interval, Verdict, difference, false_findings, verdict_of, verdict_of_all
 
 LEDGER_FILE = "ledger.json"
@@ -18,10 +18,11 @@ Rows = dict[str, dict[int, dict]]  # by arm, by seed
 
 
 def claims_named(names: Sequence[str]) -> list[Claim]:
-    """The claims of these names, or all. Raises ValueError for a name that is none's."""
-    if unknown := [name for name in names if name not in LEDGER]:
-        raise ValueError(f"There is no claim {unknown[0]!r}; choose from {', '.join(LEDGER)}.")
-    return [LEDGER[name] for name in names or LEDGER]
+    """The claims of these names, or all of the ledger. Raises ValueError for a name that is none's."""
+    known = LEDGER | OPTIONS
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"There is no claim {unknown[0]!r}; choose from {', '.join(known)}.")
+    return [known[name] for name in names or LEDGER]
 
 
 def with_needs(names: Sequence[str], arms: dict[str, Arm]) -> list[str]:
