@@ -23,7 +23,7 @@ from einops import pack, rearrange, reduce, repeat, unpack
 from torch import Tensor
 
 from mavil_edu import MAViL, audio, diagrams, draw_masks, figures, fusion_pictures
-from mavil_edu.config import AugmentConfig, paper, tiny_squares
+from mavil_edu.config import AugmentConfig, paper, small, tiny_squares
 
 # %% [markdown]
 # ## 1. Two lists of tokens
@@ -399,7 +399,8 @@ fusion_pictures.worth_of_a_partner(before, mean_patch)
 #
 # ## 6. Ask for it
 #
-# So ask: go on from these weights, and in each step hide **all** of one side and nothing of the other. One line makes it another task.
+# So ask: go on from these weights (on a GPU: begin anew, with a larger model), and in each step hide **all** of one side and nothing of
+# the other. One line makes it another task.
 # First, though: how much *could* one know? Nobody can see the room's echo. The generated world can tell: take a clip, keep what is shared,
 # draw everything that is only heard anew, sixteen times; the mean of these is the answer of somebody who reads every shared cause off the
 # picture.
@@ -454,9 +455,12 @@ def hide_one(rows: int, sound: bool) -> Masks:
 from mavil_edu.mavil import stage_one_losses
 from mavil_edu.optimiser import learning_rate, make_optimiser
 
-asked = copy.deepcopy(model).to(device)
-plan = replace(tiny_squares().train, steps=steps, base_lr=2.4e-2)
-optimiser, generator, course = make_optimiser(asked, plan), torch.Generator().manual_seed(0), {0: before}
+asked, course, base_lr = copy.deepcopy(model), {0: before}, 2.4e-2
+if device == "cuda":  # a larger model, from nothing
+    asked, base_lr = MAViL(replace(config, encoder=small().model.encoder, decoder=small().model.decoder)), 1.2e-2
+    course = {0: all_hidden(asked)}
+plan = replace(tiny_squares().train, steps=steps, base_lr=base_lr)
+optimiser, generator = make_optimiser(asked.to(device), plan), torch.Generator().manual_seed(0)
 
 
 # %%
