@@ -17,3 +17,12 @@ def shared_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("MAVIL_DATA does not name a folder of real clips")
     return Path(folder)
+
+
+@pytest.fixture
+def one_thread():
+    """Threads that wait for each other on a busy machine take minutes for what one does in a second."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -41,15 +41,6 @@ def clock(monkeypatch) -> Clock:
     return made
 
 
-@pytest.fixture
-def one_thread():
-    """Threads that wait for each other on a busy machine take minutes for what one does in a second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_clips_that_take_20_ms_come_at_50_a_second(clock):
     rates = benchmark.clips_per_second(Slow(24, clock, 0.02), 8, 0, 0.2)
     assert rates == {"first_epoch": pytest.approx(50), "later": pytest.approx(50)}

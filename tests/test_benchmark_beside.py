@@ -5,20 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from mavil_edu import benchmark_front, benchmark_start, interleaved, tiny
 from mavil_edu.cli import main
 from mavil_edu.data.world import write_world
 from mavil_edu.widgets import Explorer
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

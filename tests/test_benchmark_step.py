@@ -22,13 +22,7 @@ from mavil_edu.teacher import Teacher, student_config
 BATCH = 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine take minutes for what one does in a second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def losses(config: Config, model: MAViL) -> torch.Tensor:

@@ -32,13 +32,7 @@ SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
 ROWS, PEAK = 3, Peak(0.05, 512, "float32")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other on a busy machine take minutes for what one does in a second."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def changed(base: Config, **changes) -> Config:
