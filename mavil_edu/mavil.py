@@ -105,13 +105,18 @@ def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig,
     return draw_masks(rows, model, _second(objective), generator) if objective.beta else None
 
 
+def decodes_every_place(model: ModelConfig, objective: ObjectiveConfig) -> bool:
+    """Whether the decoders are asked for all places in training, as in the paper, and not for hidden ones alone."""
+    return objective.scored == "all" or (objective.decoded_share == 1 and model.decoder_attention == "self")
+
+
 def draw_asked(masks: Masks, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Asked | None:
     """What the decoders are asked for in a training step: a share `decoded_share` of the hidden places of each clip.
 
     None, for every place, as in the paper, where that share is 1; but decoders of cross-attention are asked for all hidden places then,
     for what is said of others costs as much and serves nobody. At share 1 nothing is drawn.
     """
-    if objective.scored == "all" or (objective.decoded_share == 1 and model.decoder_attention == "self"):
+    if decodes_every_place(model, objective):
         return None
     return Asked(*(draw_hidden_places(mask, objective.decoded_share, generator) for mask in masks))
 

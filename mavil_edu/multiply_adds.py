@@ -5,6 +5,7 @@ import torch
 from mavil_edu.config import AudioConfig, Config, VideoConfig
 from mavil_edu.fusion import make_fusion
 from mavil_edu.masking import visible_count
+from mavil_edu.mavil import decodes_every_place
 from mavil_edu.transformer import cross_multiply_adds, multiply_adds
 
 BACKWARD = 2  # times the forward pass: one product for the input's gradient, one for the weight's
@@ -23,10 +24,10 @@ def visible_tokens(config: Config) -> list[tuple[int, int]]:
 
 def asked_places(config: Config, inputs: AudioConfig | VideoConfig, visible: int) -> int:
     """How many places of one modality the decoder predicts in training, given how many are visible: all, or a share of the hidden ones."""
-    objective, hidden = config.objective, inputs.tokens - visible
-    if objective.scored == "all" or (objective.decoded_share == 1 and config.model.decoder_attention == "self"):
+    hidden = inputs.tokens - visible
+    if decodes_every_place(config.model, config.objective):
         return inputs.tokens
-    return min(hidden, max(1, round(hidden * objective.decoded_share)))
+    return min(hidden, max(1, round(hidden * config.objective.decoded_share)))
 
 
 def forward_by_part(config: Config, batch: int) -> dict[str, int]:
