@@ -30,7 +30,7 @@ def less_work(config: Config, fresh_decoder: bool = True) -> Config:
 def fast(config: Config, device: torch.device, fresh_decoder: bool = True) -> Config:
     """`less_work`, and on CUDA compiled blocks, and bf16 matrix products where the GPU has units for them.
 
-    On a CPU neither made a step of `tiny` faster: compiled it takes as long, and in bf16, with units for it, a third longer.
+    On a CPU neither is done: compiled blocks took as long as plain ones there (docs/fast.md).
     """
     config = less_work(config, fresh_decoder)
     if device.type != "cuda":
