@@ -30,7 +30,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
         """Mixes the tokens; where `maps` is given, stores the attention (b, heads, n, n), rows summing to 1, under `name`."""
-        q, k, v = rearrange(self.qkv(x), "b n (qkv heads e) -> qkv b heads n e", qkv=3, heads=self.heads)
+        q, k, v = (rearrange(part, "b n (heads e) -> b heads n e", heads=self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         return self.proj(attend(q, k, v, maps, name))
 
 
@@ -47,7 +47,7 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, memory: Tensor, maps: dict[str, Tensor] | None = None, name: str = "") -> Tensor:
         """What each token of x gathers from memory; where `maps` is given, stores the attention (b, heads, m, n) under `name`."""
         q = rearrange(self.q(x), "b m (heads e) -> b heads m e", heads=self.heads)
-        k, v = rearrange(self.kv(memory), "b n (kv heads e) -> kv b heads n e", kv=2, heads=self.heads)
+        k, v = (rearrange(part, "b n (heads e) -> b heads n e", heads=self.heads) for part in self.kv(memory).chunk(2, dim=-1))
         return self.proj(attend(q, k, v, maps, name))
 
 

@@ -30,6 +30,7 @@ from mavil_edu.data.batch import Batch, Clips, evaluation_batch
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data
 from mavil_edu.data.world import VERSION, World
+from mavil_edu.evaluate import input_chunks
 from mavil_edu.probes import features, probe, raw_features
 from mavil_edu.run import machine, pretrain, versions
 from mavil_edu.scorecard import collapse
@@ -67,6 +68,7 @@ def conditions(config: Config) -> dict[str, tuple[Config, dict]]:
         "full": (config, {}),
         "shuffled pairs": (config, {"shuffled": True}),
         "contrast alone": (objective(reconstruction=0.0), {}),
+        "inter-modal contrast alone": (objective(reconstruction=0.0, beta=0.0), {}),
         "reconstruction alone": (objective(alpha=0.0, beta=0.0, inter_views=1), {}),
         "hard world": (config, {"difficulty": "hard"}),
         "easy world": (config, {"difficulty": "easy"}),
@@ -77,6 +79,16 @@ def conditions(config: Config) -> dict[str, tuple[Config, dict]]:
 
 def world(clips: int, seed: int, config: Config, cache: Path, difficulty: str) -> World:
     return World(clips, seed, config.model, config.train.augment, difficulty=difficulty, cache=cache)
+
+
+@torch.no_grad()
+def with_projections(model: MAViL, batch: Batch) -> dict[str, torch.Tensor]:
+    """`features`, and what InfoNCE compares: "audio, projection" and "video, projection", (b, e) each, of length 1."""
+    found = features(model, batch)
+    encoded = [model.encode(inputs.audio, inputs.video) for _, inputs in input_chunks(batch, model.config, torch.device("cpu"))]
+    for modality in ("audio", "video"):
+        found[f"{modality}, projection"] = torch.cat([getattr(one, f"{modality}_projection") for one in encoded])
+    return found
 
 
 def scores(sets: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]], fitted: Clips, held: Clips) -> dict[str, dict]:
@@ -124,7 +136,7 @@ def one(name: str, config: Config, special: dict, seed: int, minutes: float | No
     summary = pretrain(data, config, run, seed=seed, minutes=minutes, workers=0, resume=goes_on, origin=origin, teacher=teacher)
     model = MAViL.from_pretrained(run)
     batches = [evaluation_batch(part)[0] for part in (fitted, held)]
-    ours = tuple(features(model, batch) for batch in batches)
+    ours = tuple(with_projections(model, batch) for batch in batches)
     row = {
         "seed": seed,
         "steps": summary["steps"],
@@ -155,7 +167,7 @@ def baselines(config: Config, runs: Path, seeds: list[int]) -> dict[str, list[di
     for seed in seeds:
         torch.manual_seed(seed)
         model = MAViL(config).eval()
-        rows["untrained"].append({"probes": scores(tuple(features(model, batch) for batch in batches), fitted, held)})
+        rows["untrained"].append({"probes": scores(tuple(with_projections(model, batch) for batch in batches), fitted, held)})
     return rows
 
 
