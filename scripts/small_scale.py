@@ -68,7 +68,7 @@ def conditions(config: Config) -> dict[str, tuple[Config, dict]]:
         "full": (config, {}),
         "shuffled pairs": (config, {"shuffled": True}),
         "contrast alone": (objective(reconstruction=0.0), {}),
-        "inter-modal contrast alone": (objective(reconstruction=0.0, beta=0.0), {}),
+        "inter-modal contrast alone": (objective(reconstruction=0.0, beta=0.0, inter_views=1), {}),
         "reconstruction alone": (objective(alpha=0.0, beta=0.0, inter_views=1), {}),
         "hard world": (config, {"difficulty": "hard"}),
         "easy world": (config, {"difficulty": "easy"}),
