@@ -92,16 +92,13 @@ def targets_of(teacher: MAViL, audio: Tensor, video: Tensor) -> dict[str, Tensor
     return {"audio": normalise_tokens(fused_a.patch_tokens), "video": normalise_tokens(fused_v.patch_tokens)}
 
 
-def taught(teacher: MAViL, patches: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same for many clips, little by little."""
-    parts = [targets_of(teacher, *few) for few in zip(patches["audio"].split(16), patches["video"].split(16), strict=True)]
-    return {side: torch.cat([part[side] for part in parts]) for side in ("audio", "video")}
-
-
-# %%
-def halved(targets: dict[str, Tensor]) -> dict[str, Tensor]:
-    """In 16 bits, for memory's sake."""
-    return {side: values.half() for side, values in targets.items()}
+def taught(teacher: MAViL, patches: dict[str, Tensor], dtype: torch.dtype = torch.float) -> dict[str, Tensor]:
+    """The same for many clips, little by little; those to train on in 16 bits, for memory's sake."""
+    parts = {"audio": [], "video": []}
+    for few in zip(patches["audio"].split(16), patches["video"].split(16), strict=True):
+        for side, values in targets_of(teacher, *few).items():
+            parts[side].append(values.to(dtype))
+    return {side: torch.cat(some) for side, some in parts.items()}
 
 
 # %%
@@ -124,7 +121,7 @@ def make(clips: int, seed: int, sounds: int = 0) -> tuple[dict[str, Tensor], dic
 device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 300, 512)  # ← the budget of this lesson
 practice, practice_causes, _ = make(clips, seed=3)
 held, held_causes, held_sound = make(256, seed=4, sounds=96)
-says, says_held = halved(taught(teacher, practice)), taught(teacher, held)
+says, says_held = taught(teacher, practice, torch.half), taught(teacher, held)
 print({side: tuple(values.shape) for side, values in says.items()}, "targets")
 
 # %% [markdown]
@@ -183,11 +180,15 @@ def needs_partner(own: Tensor, stranger: Tensor) -> Tensor:
 check("needs_partner")
 
 # %%
-strangers = taught(teacher, {"audio": held["audio"], "video": held["video"].roll(1, 0)})["audio"]
-strange_sounds = taught(teacher, {"audio": held["audio"].roll(1, 0), "video": held["video"]})["video"]
+def beside_strangers(side: str, other: str) -> Tensor:
+    """How much what the teacher says of one sense depends on the other: each clip's with the next one's."""
+    return needs_partner(says_held[side], taught(teacher, held | {other: held[other].roll(1, 0)})[side])
+
+
+# %%
 for what, share in (
-    ("the sound's tokens, with another clip's pictures", needs_partner(says_held["audio"], strangers)),
-    ("the pictures' tokens, with another clip's sound", needs_partner(says_held["video"], strange_sounds)),
+    ("the sound's tokens, with another clip's pictures", beside_strangers("audio", "video")),
+    ("the pictures' tokens, with another clip's sound", beside_strangers("video", "audio")),
     ("a patch, whatever is beside it", needs_partner(patch_targets, patch_targets)),
 ):
     print(f"{what}: {float(share):.0%} of their variance")
@@ -421,13 +422,15 @@ dull = copy.deepcopy(teacher)
 with torch.no_grad():
     for encoder in (dull.audio_encoder, dull.video_encoder):
         encoder.patch_embed.weight.mul_(1e-3)  # ← eyes and ears nearly closed
-dull_says, dull_held = halved(taught(dull, practice)), taught(dull, held)
-dull_student, fall = train(pupil, said_by(dull_says), steps // 4, dull_held)
+dull_says, dull_held = taught(dull, practice, torch.half), taught(dull, held)
+dull_floor = trivial(dull_says, dull_held)
+_, fall = train(pupil, said_by(dull_says), steps // 4, dull_held)
+del dull, dull_says  # they have done their part, and memory is short
 
 # %%
 places = torch.tensor(list(fall))
 curves = {"student of the dull teacher": (places, torch.tensor(list(fall.values())))}
-curves["the mean token of each place"] = (places, torch.full(places.shape, trivial(dull_says, dull_held)))
+curves["the mean token of each place"] = (places, torch.full(places.shape, dull_floor))
 small_loss = fall[max(fall)] < 0.2 * course[steps]
 sentence = f"After a quarter of the steps, its loss is less than a fifth of the good student's: {'yes' if small_loss else 'no'}."
 replace(diagrams.lines(curves, "step", "L_reg, sound and picture"), sentence=sentence)
@@ -503,7 +506,7 @@ quiz("perfect_loss")
 # grow poorer from one generation to the next?
 
 # %%
-grandchild, _ = train(pupil, said_by(halved(taught(student, practice))), steps // 2)
+grandchild, _ = train(pupil, said_by(taught(student, practice, torch.half)), steps // 2)
 generations = {"stage 1's model": says_held, "its student": taught(student, held), "the student's student": taught(grandchild, held)}
 for name, said in generations.items():
     health = examine(said)
