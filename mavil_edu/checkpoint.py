@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from mavil_edu.card import model_card, run_of
 from mavil_edu.config import ModelConfig, from_dict, to_dict
+from mavil_edu.sharding import part_of
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, STATE_FILE = "model.safetensors", "config.json", "README.md", "state.json"
 OPTIMISER_FILE, RANDOM_FILE = "optimiser.safetensors", "random.safetensors"
@@ -298,15 +299,14 @@ def load_model(build: Callable[[ModelConfig], nn.Module], folder_or_name: str | 
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any], random: dict[str, Tensor] | None = None
+    folder: Path, model: nn.Module, packed: dict[str, Any], state: dict[str, Any], random: dict[str, Tensor] | None = None
 ) -> None:
     """Writes all that a run needs to go on, as one folder moved into place by one rename, and removes others.
 
     Kept are the two newest, and of all the one whose `state["held_out"]`, the total loss on held-out clips, is lowest, where it is known.
-    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. state: what JSON can hold. random: the
-    states of random generators, by name.
+    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. packed: the optimiser's `state_dict`. state:
+    what JSON can hold. random: the states of random generators, by name.
     """
-    packed = optimiser.state_dict()
     moments = {f"{index}.{name}": value for index, values in packed["state"].items() for name, value in values.items()}
 
     def fill(place: Path) -> None:
@@ -360,11 +360,15 @@ def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
             index, key = name.split(".", 1)
             moments.setdefault(int(index), {})[key] = value
         _check_moments(moments, optimiser)
-        model.load_state_dict(weights)
+        own = model.state_dict()
+        model.load_state_dict({name: part_of(value, own[name]) if name in own else value for name, value in weights.items()})
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"The checkpoint {newest} cannot be read ({brief(error)}). Remove that folder to go on from the one before."
         ) from error
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for index, values in moments.items():
+        moments[index] = {key: part_of(value, parameters[index]) for key, value in values.items()}
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
     return state | ({"random": random} if random else {})
 

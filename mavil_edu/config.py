@@ -307,6 +307,7 @@ class TrainConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"  # as Lightning Fabric names it
     compile: bool = False  # each block by torch.compile: faster steps after some minutes; other last bits [O]
     recompute: bool = False  # each block's activations again in the backward pass: less memory, a third more arithmetic [O]
+    shard_weights: bool = False  # each of several processes keeps its part of weights, gradients and moments (FSDP) [O]
     evaluate_every: int = 200  # steps between two looks at held-out clips
     save_every: int = 200  # steps between two checkpoints
     augment: AugmentConfig = field(default_factory=AugmentConfig)

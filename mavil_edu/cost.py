@@ -55,10 +55,12 @@ def check(config: Config, plan: Plan) -> None:
 def exchanged_bytes(config: Config, devices: int) -> tuple[float, float]:
     """Bytes that a device sends in one step: gradients, by a ring; and what InfoNCE and the masked errors gather, there and back.
 
-    A ring of N devices sends each number 2 (N − 1) / N times to add it up and (N − 1) / N times to gather it.
+    A ring of N devices sends each number 2 (N − 1) / N times to add it up and (N − 1) / N times to gather it. Weights that are shared out
+    are gathered for each round's forward and backward pass, and gradients go only where they belong, (N − 1) / N times.
     """
     ring, train, model = (devices - 1) / devices, config.train, config.model
-    gradients = 2 * ring * FLOAT * sum(parameters_by_part(model).values())
+    times = 1 + 2 * train.accumulate if train.shard_weights else 2
+    gradients = times * ring * FLOAT * sum(parameters_by_part(model).values())
     views = 2 if config.objective.beta else 1
     numbers = model.audio.tokens + model.video.tokens + 2 * views * (model.projection or model.encoder.width)
     marks = model.audio.tokens + model.video.tokens  # a byte each: which places count

@@ -9,6 +9,7 @@ from mavil_edu.checkpoint import Undrawn
 from mavil_edu.config import Config, ModelConfig, TransformerConfig
 from mavil_edu.mavil import MAViL
 from mavil_edu.multiply_adds import asked_places, visible_tokens
+from mavil_edu.transformer import Block, CrossBlock
 
 FLOAT = 4  # bytes of a number; weights, gradients and moments are float32 in every precision
 MOMENTS = 2  # AdamW's, for each weight
@@ -23,7 +24,7 @@ class Footprint(NamedTuple):
     moments: int
     activations: int  # kept for the backward pass, with the clips themselves
     working: int  # of the block that is computed
-    exchange: int  # what several devices send each other their gradients from
+    exchange: int  # what several devices send each other their gradients from, or bring weights together in
     teacher: int  # stage 2
     peak: int
 
@@ -44,6 +45,20 @@ def _counted(model: ModelConfig) -> tuple[tuple[str, int], ...]:
 def parameters_by_part(model: ModelConfig) -> dict[str, int]:
     """Weights of each part of a model; no memory is taken for them."""
     return dict(_counted(model))
+
+
+def _block_weights(model: ModelConfig) -> tuple[int, int]:
+    """Weights of the largest block, and of all blocks together."""
+    with torch.device("meta"), Undrawn():
+        built = MAViL(model)
+    blocks = [sum(p.numel() for p in one.parameters()) for one in built.modules() if isinstance(one, Block | CrossBlock)]
+    return max(blocks), sum(blocks)
+
+
+def gathered_weights(model: ModelConfig) -> int:
+    """Weights that a process has whole at once where they are shared out: all outside the blocks, one block, and the next, on its way."""
+    largest, all_blocks = _block_weights(model)
+    return sum(parameters_by_part(model).values()) - all_blocks + 2 * largest
 
 
 def _block(config: TransformerConfig, mixed: bool, recompute: bool = False) -> float:
@@ -112,7 +127,8 @@ def footprint(config: Config, rows: int, devices: int = 1) -> Footprint:
 
     where with `accumulate` above 1 the gradients are there throughout. `working` is the gradient of the widest layer, on its way in and
     out. It tells the live tensors: what torch gives out, within 5 %. Not counted: what a process holds anyway, clips that a loader has
-    ready, and the allocator's gaps, which on a CPU make the resident set grow by a fifth more. Our choice [O].
+    ready, and the allocator's gaps, which on a CPU make the resident set grow by a fifth more. Where N devices share the weights out, each
+    has one N-th of weights, gradients and moments, and whole ones, with their gradients, for what is computed. Our choice [O].
     """
     weights, kept = parameters_by_part(config.model), {name: rows * size for name, size in activations_by_part(config).items()}
     all_weights, mixed = sum(weights.values()), config.train.precision != "32-true"
@@ -127,21 +143,23 @@ def footprint(config: Config, rows: int, devices: int = 1) -> Footprint:
     if config.train.recompute:
         working += round(rows * max(tokens * _block(size, mixed) for size, tokens in longest.items()))
     copies = 2 * all_weights if mixed else 0  # autocast's
+    shared = config.train.shard_weights and devices > 1
+    parts = devices if shared else 1
     there = all_weights if config.train.accumulate > 1 else 0
     made, left = 0, sum(kept.values())
     most = FLOAT * there + left
     for name in (name for name in ORDER if name in kept):
         made += weights.pop(name.split(",")[0], 0)  # the encoders': by the view that comes first
         left -= kept[name]
-        most = max(most, FLOAT * max(there, made) + left)
+        most = max(most, FLOAT * max(there, made // parts) + left)
     held = {
-        "weights": FLOAT * all_weights + copies,
-        "moments": MOMENTS * FLOAT * all_weights,
-        "exchange": FLOAT * all_weights if devices > 1 else 0,
+        "weights": FLOAT * all_weights // parts + copies,
+        "moments": MOMENTS * FLOAT * all_weights // parts,
+        "exchange": 2 * FLOAT * gathered_weights(model) if shared else FLOAT * all_weights if devices > 1 else 0,
         "teacher": FLOAT * all_weights if model.target == "teacher" else 0,
     }
     return Footprint(
-        gradients=FLOAT * all_weights,
+        gradients=FLOAT * all_weights // (1 if there else parts),
         activations=sum(kept.values()),
         working=working,
         peak=sum(held.values()) + most + working,

@@ -20,11 +20,12 @@ import torch
 import torch.distributed as dist
 from einops import rearrange
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 
 from mavil_edu.hosts import watch_hosts
 from mavil_edu.launch import LEFT_ALONE, launched, place
+from mavil_edu.sharding import share_out
 
 Found = TypeVar("Found")
 PATIENCE = timedelta(minutes=30)  # that processes wait for the first one, which evaluates and writes alone
@@ -53,16 +54,36 @@ def _take_over_from_fabric_run() -> None:
         name: os.environ.pop(f"LT_{name}", None) for name in ("CLI_USED", "ACCELERATOR", "DEVICES", "NUM_NODES", "STRATEGY", "PRECISION")
     }
     if given["STRATEGY"] not in (None, "auto", "ddp"):
-        raise ProcessError(f"fabric run was told --strategy {given['STRATEGY']}; this package trains with ddp: leave the option out.")
+        raise ProcessError(
+            f"fabric run was told --strategy {given['STRATEGY']}: leave the option out. Weights are shared out among processes by an "
+            "option of mavil-edu's own, --config.train.shard-weights."
+        )
     if given["PRECISION"] is not None:
         raise ProcessError("Give the precision to mavil-edu (--config.train.precision bf16-mixed), and not to fabric run.")
 
 
-def join(precision: str = "32-true") -> Fabric:
+def _replicated() -> DDPStrategy:
+    """Every process holds the whole model."""
+    # A step with all of one modality hidden leaves weights without a gradient, in every process the same: found anew each step.
+    # Positions never change, so that buffers need not be sent each step; the option has two names, by torch's version.
+    named = signature(nn.parallel.DistributedDataParallel).parameters
+    buffers = {"forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers": False}
+    return DDPStrategy(find_unused_parameters=True, timeout=PATIENCE, **buffers)
+
+
+def _shared_out(ranks: int, precision: str) -> ModelParallelStrategy:
+    """Every process holds a part of the model. Raises ProcessError for a precision that this cannot be done in."""
+    if precision == "16-mixed":
+        raise ProcessError("Weights are shared out in 32-true or bf16-mixed; for 16-mixed leave --config.train.shard-weights out.")
+    return ModelParallelStrategy(share_out, data_parallel_size=ranks, tensor_parallel_size=1, timeout=PATIENCE)
+
+
+def join(precision: str = "32-true", shard_weights: bool = False) -> Fabric:
     """This process's place among those of its run: CUDA, MPS or CPU where it is alone; else NCCL on CUDA, gloo on CPU.
 
     Processes are those that `mavil-edu pretrain --processes`, `torchrun` or `fabric run` started. May be called again: they meet once.
-    Raises ProcessError where a machine has GPUs, but fewer than processes.
+    shard_weights: what this Fabric sets up is shared out among them (`mavil_edu.sharding`); a process that is alone keeps all.
+    Raises ProcessError where a machine has GPUs, but fewer than processes; and for shared weights in 16-mixed.
     """
     if launched() == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
@@ -73,11 +94,7 @@ def join(precision: str = "32-true") -> Fabric:
         raise ProcessError(
             f"This machine has {gpus} GPUs for {here.here} processes; start {gpus}, or hide the GPUs to use the CPU: CUDA_VISIBLE_DEVICES="
         )
-    # A step with all of one modality hidden leaves weights without a gradient, in every process the same: found anew each step.
-    # Positions never change, so that buffers need not be sent each step; the option has two names, by torch's version.
-    named = signature(nn.parallel.DistributedDataParallel).parameters
-    buffers = {"forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers": False}
-    strategy = DDPStrategy(find_unused_parameters=True, timeout=PATIENCE, **buffers)
+    strategy: Strategy = _shared_out(here.ranks, precision) if shard_weights else _replicated()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no banner
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",

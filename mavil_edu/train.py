@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -27,6 +28,7 @@ from mavil_edu.mavil import Losses, MAViL, draw_asked, draw_masks, draw_second_m
 from mavil_edu.memory import keep_freed_memory
 from mavil_edu.optimiser import learning_rate, make_optimiser
 from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
+from mavil_edu.sharding import bring_together, is_shared_out, whole, whole_state
 from mavil_edu.start import start_from
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
@@ -80,7 +82,7 @@ def first_view_at(step: int, config: Config, seed: int) -> ObjectiveConfig:
 def make_fabric(config: Config) -> Fabric:
     """The best device there is: CUDA, MPS or CPU; one of several, where several processes train: `mavil_edu.processes`."""
     keep_freed_memory()
-    return join(config.train.precision)
+    return join(config.train.precision, config.train.shard_weights)
 
 
 def set_up(fabric: Fabric, model: MAViL, train: TrainConfig) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -88,7 +90,17 @@ def set_up(fabric: Fabric, model: MAViL, train: TrainConfig) -> tuple[nn.Module,
     recompute_blocks(model, train.recompute)
     if train.compile:
         compile_blocks(model)
+    if is_shared_out(fabric):  # the optimiser's weights are this process's parts
+        shared = fabric.setup_module(WithLosses(model))
+        return shared, fabric.setup_optimizers(make_optimiser(model, train))
     return fabric.setup(WithLosses(model), make_optimiser(model, train))
+
+
+def _shown(model: MAViL, fabric: Fabric) -> MAViL | None:
+    """What process 0 looks at and saves: the model itself, or a whole copy of its own where weights will be shared out; others none."""
+    if not is_shared_out(fabric):
+        return model
+    return deepcopy(model).to(fabric.device) if fabric.is_global_zero else None
 
 
 def _own(drawn: Any, fabric: Fabric) -> Any:
@@ -158,7 +170,7 @@ def update(
     make_targets: in stage 2 the teacher's; by default the patches of the input.
     """
     losses = _backward(fabric, model, data, config, seed, step, make_targets)
-    norm = fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False)
+    norm = whole(fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False))
     _check_finite(losses, norm, step)
     optimiser.step()
     optimiser.zero_grad()
@@ -230,7 +242,8 @@ def train(
     that of `held_out`, or the input's patches. generation: how many teachers came before; a student never starts from the first weights
     of one, though their runs have the same seed. start: a trained model whose weights a new run begins with.
     All that is random in step s follows from the seed and s, so a resumed run goes on as the uninterrupted one would: bit for bit on a
-    CPU with 1 or 2 processes; with another number of processes than before, up to rounding.
+    CPU with 1 or 2 processes; with another number of processes than before, up to rounding. Where weights are shared out, process 0 returns
+    a whole model, and each other one its part.
     Raises TrainingError where a loss or gradient is not finite or the run's folder cannot be written, ProcessError where another process
     has gone, KeyboardInterrupt after Ctrl-C or SIGTERM and a checkpoint.
     """
@@ -241,6 +254,7 @@ def train(
     bare = MAViL(config)
     if start is not None and not resume:
         start_from(bare, start)
+    shown = _shown(bare, fabric)
     model, optimiser = set_up(fabric, bare, config.train)
     progress = _go_on(run, config, bare, optimiser, fabric) if resume else Progress()
     check_same(fabric, (len(clips), progress.step), "numbers of clips or steps to go on from")
@@ -250,7 +264,7 @@ def train(
 
     # 2. what is written, by process 0
     first = fabric.is_global_zero
-    with Logbook(run, config, held_out, bare, progress.step) if first else nullcontext() as book:
+    with Logbook(run, config, held_out, shown, progress.step) if first else nullcontext() as book:
         stream: Iterator[Step] = training_steps(
             clips, config.train.batch, seed, progress.drawn, workers, fabric.global_rank, fabric.world_size
         )
@@ -279,14 +293,19 @@ def train(
                 skipped += data.skipped
                 last = progress.step == config.train.steps
                 progress.held_out = None
-                if first and (progress.step % config.train.evaluate_every == 0 or last):
-                    progress.held_out = book.look(progress.step)
                 stop = interrupt.anywhere(fabric)
-                if progress.step % config.train.save_every == 0 or last or stop:
+                looks = progress.step % config.train.evaluate_every == 0 or last
+                saves = progress.step % config.train.save_every == 0 or last or stop
+                if (looks or saves) and shown is not bare:
+                    bring_together(bare, shown)
+                if first and looks:
+                    progress.held_out = book.look(progress.step)
+                if saves:
                     progress.note(from_all(fabric, skipped))
                     skipped.clear()
+                    moments = whole_state(optimiser, keep=first)
                     if first:
-                        book.save(optimiser, asdict(progress) | origin, fabric)
+                        book.save(moments, asdict(progress) | origin, fabric)
                 if stop and not last:
                     raise KeyboardInterrupt(f"stopped by {stop.name} after step {progress.step}")
-    return bare.eval(), progress
+    return (shown or bare).eval(), progress

@@ -1,5 +1,6 @@
 """Run by test_processes.py as a program: steps and runs in 1, 2 and 4 processes, forked after one import, their results in a folder."""
 
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ from types import SimpleNamespace
 import torch
 from safetensors.torch import save_file
 from test_train import Noise, held_out_of, small_config
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from mavil_edu import train
 from mavil_edu.data.batch import Batch
@@ -20,6 +23,7 @@ from mavil_edu.data.loader import training_steps
 from mavil_edu.launch import free_port, variables
 from mavil_edu.mavil import MAViL
 from mavil_edu.processes import ToldByFirst, from_all, from_first, join
+from mavil_edu.sharding import whole
 
 BATCH = 8
 
@@ -37,14 +41,15 @@ class Padded(Noise):
 
 
 def config_of(case: str):
-    config = small_config(precision="64-true", accumulate=2 if case == "accumulated" else 1)
+    shared = case.startswith("shared")
+    config = small_config(precision="32-true" if shared else "64-true", accumulate=2 if case.endswith("accumulated") else 1)
     objective = replace(config.objective, alpha=1.0, beta=1.0, score_padding=False, second_ratio=None)
-    if case == "hidden":  # all the sound, in the first view: nothing to contrast with, and weights without a gradient
+    if case.endswith("hidden"):  # all the sound, in the first view: nothing to contrast with, and weights without a gradient
         objective = replace(objective, audio_ratio=1.0, inter_views=1)
-    if case == "a part decoded":
+    if case.endswith("a part decoded"):
         config = replace(config, model=replace(config.model, decoder_attention="cross"))
         objective = replace(objective, decoded_share=0.25)
-    return replace(config, objective=objective, train=replace(config.train, batch=BATCH))
+    return replace(config, objective=objective, train=replace(config.train, batch=BATCH, shard_weights=shared))
 
 
 def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
@@ -60,48 +65,57 @@ def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
         data = data._replace(batch=Batch(data.batch.waveform.double(), *data.batch[1:]))
         model.zero_grad()
         losses = train._backward(fabric, model, data, config, 0, 3, None)
-    found = {name: parameter.grad for name, parameter in bare.named_parameters() if parameter.grad is not None}
+    found = {name: whole(parameter.grad) for name, parameter in bare.named_parameters() if parameter.grad is not None}
     found |= {f"loss {name}": value for name, value in losses._asdict().items() if value is not None}
     save_file({name: value.detach().clone() for name, value in found.items()}, out / f"{case}-{ranks}-{rank}.safetensors")
 
 
-def steps(rank: int, ranks: int, out: Path) -> None:
-    """Six whole steps in float64: draws, masks, losses, gradients, clipping, optimiser; the weights before and after."""
+def kept(tensors) -> int:
+    """Numbers that this process holds of some tensors."""
+    return sum((x.to_local() if isinstance(x, DTensor) else x).numel() for x in tensors)
+
+
+def steps(case: str, rank: int, ranks: int, out: Path) -> None:
+    """Six whole steps in float64: draws, masks, losses, gradients, clipping, optimiser; the weights before and after, and what is held."""
     torch.set_default_dtype(torch.float64)
-    config = config_of("usual")
+    config = config_of(case)
     fabric = train.make_fabric(config)
     torch.manual_seed(0)
     bare = MAViL(config)
     model, optimiser = train.set_up(fabric, bare, config.train)
-    before = {f"before {name}": value.clone() for name, value in bare.state_dict().items()}
+    before = {f"before {name}": whole(value).clone() for name, value in bare.state_dict().items()}
     stream = training_steps(Padded(20, config), BATCH, 0, rank=rank, ranks=ranks)
     for step, data in zip(range(6), stream, strict=False):
         data = data._replace(batch=Batch(data.batch.waveform.double(), *data.batch[1:]))
         train.update(fabric, model, optimiser, data, config, 0, step)
-    save_file(before | {name: value.clone() for name, value in bare.state_dict().items()}, out / f"steps-{ranks}-{rank}.safetensors")
+    after = {name: whole(value).clone() for name, value in bare.state_dict().items()}
+    save_file(before | after, out / f"{case} steps-{ranks}-{rank}.safetensors")
+    moments = [value for values in optimiser.state_dict()["state"].values() for value in values.values() if value.ndim]
+    units = sum(isinstance(part, FSDPModule) for part in model.modules())
+    held = {"weights": kept(bare.parameters()), "moments": kept(moments), "units": units}
+    (out / f"{case} steps-{ranks}-{rank}.json").write_text(json.dumps(held))
 
 
-def run(rank: int, ranks: int, out: Path) -> None:
+def run(name: str, rank: int, ranks: int, out: Path) -> None:
     """A whole run of 8 steps, in float32; process 0 alone is told the run's folder."""
-    config = small_config()
+    config = small_config(shard_weights=name == "shared run")
     held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
-    model, _ = train.train(config, Noise(10, config), held_out, out / f"run-{ranks}" if rank == 0 else out / f"none-{rank}")
-    save_file({name: value.clone() for name, value in model.state_dict().items()}, out / f"run-{ranks}-{rank}.safetensors")
+    model, _ = train.train(config, Noise(10, config), held_out, out / f"{name}-{ranks}" if rank == 0 else out / f"none-{rank}")
+    if rank == 0 or name == "run":  # where weights are shared out, process 0 alone returns a whole model
+        save_file({name: value.clone() for name, value in model.state_dict().items()}, out / f"{name}-{ranks}-{rank}.safetensors")
 
 
-def broken_off(rank: int, ranks: int, out: Path) -> None:
-    """The same run, which two processes leave when one of them, and not the one that writes, is told to end; one process ends it."""
-    config, place = small_config(), out / "broken-off"
-    if rank == 1:
+def broken_off(name: str, stops: bool, rank: int, ranks: int, out: Path) -> None:
+    """The same run, which two processes leave when one of them, and not the one that writes, is told to end; others end it."""
+    config, place = small_config(shard_weights=name.startswith("shared")), out / name
+    if stops and rank == 1:
         rate = train.learning_rate
         train.learning_rate = lambda step, schedule: (os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None, rate(step, schedule))[1]
     try:
         held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
-        model, _ = train.train(config, Noise(10, config), held_out, place, resume=ranks == 1)
+        train.train(config, Noise(10, config), held_out, place, resume=not stops)
     except KeyboardInterrupt as stop:
-        (out / f"stopped-{rank}.txt").write_text(str(stop))
-    else:
-        save_file({name: value.clone() for name, value in model.state_dict().items()}, out / "broken-off.safetensors")
+        (out / f"{name}-stopped-{rank}.txt").write_text(str(stop))
 
 
 def agreement(rank: int, ranks: int, out: Path) -> None:
@@ -148,9 +162,13 @@ if __name__ == "__main__":
     for number in (1, 2, 4):
         for case in ("usual", "accumulated", "hidden", "a part decoded")[: 2 if number == 4 else 4]:
             in_processes(number, partial(gradients, case, out=folder))
-        in_processes(number, partial(steps, out=folder))
-    for number in (1, 2):
-        in_processes(number, partial(run, out=folder))
+            if number > 1:
+                in_processes(number, partial(gradients, f"shared {case}", out=folder))
+        in_processes(number, partial(steps, "usual", out=folder))
+        in_processes(number, partial(steps, "shared", out=folder))
+    for number, name in ((1, "run"), (2, "run"), (2, "shared run")):
+        in_processes(number, partial(run, name, out=folder))
     in_processes(2, partial(agreement, out=folder))
-    for number in (2, 1):
-        in_processes(number, partial(broken_off, out=folder))
+    for name, ends in (("broken-off", 1), ("shared-broken-off", 2)):
+        in_processes(2, partial(broken_off, name, True, out=folder))
+        in_processes(ends, partial(broken_off, name, False, out=folder))

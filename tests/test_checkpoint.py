@@ -93,7 +93,7 @@ def test_a_resumed_optimiser_steps_exactly_as_one_that_never_stopped(tmp_path):
     model = model_of(1)
     optimiser = make_optimiser(model, CONFIG.train)
     step(model, optimiser, 1)
-    save_checkpoint(tmp_path, model, optimiser, {"step": 1, "drawn": 64})
+    save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": 1, "drawn": 64})
     other = model_of(2)
     other_optimiser = make_optimiser(other, CONFIG.train)
     assert load_checkpoint(tmp_path, other, other_optimiser) == {"step": 1, "drawn": 64}
@@ -106,7 +106,7 @@ def test_the_two_newest_checkpoints_are_kept(tmp_path):
     model = model_of(1)
     optimiser = make_optimiser(model, CONFIG.train)
     for number in (9, 10, 200):
-        save_checkpoint(tmp_path, model, optimiser, {"step": number})
+        save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": number})
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000010", "step-0000200"]
     assert load_checkpoint(tmp_path, model, optimiser) == {"step": 200}
 
@@ -115,9 +115,9 @@ def test_beside_the_two_newest_the_one_that_did_best_on_held_out_clips_is_kept(t
     model = model_of(1)
     optimiser = make_optimiser(model, CONFIG.train)
     for number, held_out in enumerate([3.0, 1.0, None, 2.0, 2.5], start=1):
-        save_checkpoint(tmp_path, model, optimiser, {"step": number, "held_out": held_out})
+        save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": number, "held_out": held_out})
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000002", "step-0000004", "step-0000005"]
-    save_checkpoint(tmp_path, model, optimiser, {"step": 6, "held_out": 0.5})
+    save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": 6, "held_out": 0.5})
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000005", "step-0000006"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-0000005", "step-0000006"]
 
@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_is_told_with_the_way_out(tmp_path, file):
     optimiser = make_optimiser(model, CONFIG.train)
     step(model, optimiser, 1)
     for number in (1, 2):
-        save_checkpoint(tmp_path, model, optimiser, {"step": number})
+        save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": number})
     damaged = tmp_path / "step-0000002" / file
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(ValueError, match="step-0000002 cannot be read .*Remove that folder"):

@@ -14,19 +14,20 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mavil_edu import benchmark_predict, benchmark_step, cost, logbook, paper, predict_check, small, tiny, train
+from mavil_edu import benchmark_predict, benchmark_step, cost, large, logbook, paper, predict_check, small, tiny, train
 from mavil_edu.cli import main
 from mavil_edu.config import Config
-from mavil_edu.cost import Plan, Rate, Reading, predict
+from mavil_edu.cost import Plan, Rate, Reading, exchanged_bytes, predict
 from mavil_edu.data.batch import to_inputs
 from mavil_edu.data.source import open_run
 from mavil_edu.evaluate import scored_patches
-from mavil_edu.footprint import activations_by_part, footprint, parameters_by_part
+from mavil_edu.footprint import activations_by_part, footprint, gathered_weights, parameters_by_part
 from mavil_edu.hardware import Peak
 from mavil_edu.mavil import Losses, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import forward_by_part, step_by_part
 from mavil_edu.run import pretrain_on
 from mavil_edu.teacher import Teacher, student_config
+from mavil_edu.transformer import Block
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
 ROWS, PEAK = 3, Peak(0.05, 512, "float32")
@@ -119,6 +120,22 @@ def test_the_peak_lies_where_gradients_come_as_activations_go():
     rounds = footprint(changed(config, accumulate=2), 64)
     assert rounds.peak - many.peak == many.gradients, "with several rounds they are there throughout"
     assert footprint(config, 64, devices=2).peak - many.peak == many.gradients, "DDP has buckets"
+
+
+def test_weights_that_are_shared_out_take_their_part_of_the_memory_and_half_as_much_exchange_again():
+    usual, shared = large(), changed(large(), shard_weights=True)
+    alone, one, eight = footprint(usual, 1), footprint(shared, 1), footprint(shared, 1, devices=8)
+    assert one == alone, "a device that is alone holds all"
+    assert (eight.weights, eight.moments) == (alone.weights // 8, alone.moments // 8)
+    blocks = [sum(p.numel() for p in part.parameters()) for part in MAViL(tiny()).modules() if isinstance(part, Block)]
+    all_of_tiny = sum(parameters_by_part(tiny().model).values())
+    assert gathered_weights(tiny().model) == all_of_tiny - sum(blocks) + 2 * max(blocks)
+    assert eight.exchange == 8 * gathered_weights(shared.model)
+    eighths = (alone.weights + alone.gradients + alone.moments) / 8
+    assert eight.peak < eighths + eight.activations + eight.exchange + eight.working < 0.5 * footprint(usual, 1, devices=8).peak
+    rounds = footprint(changed(shared, accumulate=2), 1, devices=8)
+    assert rounds.gradients == alone.gradients, "several rounds add up whole gradients"
+    assert exchanged_bytes(shared, 8)[0] == 1.5 * exchanged_bytes(usual, 8)[0]
 
 
 class Live(TorchDispatchMode):

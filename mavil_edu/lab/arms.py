@@ -17,7 +17,7 @@ LABELLED = (211, 212, 213)  # seeds of the worlds that classifiers are trained, 
 LATER = {  # numbers that a config did not have when the first rows were made: at these values a digest leaves them out
     "model": {"decoder_attention": "self"},
     "objective": {"decoded_share": 1.0},
-    "train": {"compile": False, "recompute": False},
+    "train": {"compile": False, "recompute": False, "shard_weights": False},
 }
 Kind = Literal["trained", "untrained", "raw", "labels"]
 BudgetName = Literal["quick", "standard", "long"]
