@@ -179,6 +179,7 @@ def needs_partner(own: Tensor, stranger: Tensor) -> Tensor:
 
 check("needs_partner")
 
+
 # %%
 def beside_strangers(side: str, other: str) -> Tensor:
     """How much what the teacher says of one sense depends on the other: each clip's with the next one's."""
