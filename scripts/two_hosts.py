@@ -28,6 +28,7 @@ NAMES = [f"mavil-{os.getpid()}-{host}" for host in "ab"]
 ADDRESSES = ["10.203.77.1", "10.203.77.2"]
 CABLE = "cable"
 SIZES = ["--config.model.encoder.width", "24", "--config.model.encoder.depth", "1", "--config.model.decoder.width", "16"]
+PARTS = ["same", "killed", "resumed", "slow", "unplugged"]
 LIMIT = 240.0  # seconds that any one run may take
 
 
@@ -55,9 +56,11 @@ def two_namespaces():
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
-def command(run: Path, steps: int, *launch: str) -> list[str]:
-    pretrain = ["-m", "mavil_edu", "pretrain", "--data", str(ROOT / "data_samples"), "--out", str(run), "--steps", str(steps)]
-    options = ["--config.train.batch", "8", "--config.train.save-every", "4", "--workers", "0", *SIZES]
+def command(run: Path, steps: int | None, *launch: str) -> list[str]:
+    """steps: of a new run; None goes on with the run that is there."""
+    pretrain = ["-m", "mavil_edu", "pretrain", "--data", str(ROOT / "data_samples"), "--out", str(run), "--workers", "0"]
+    new = ["--steps", str(steps), "--config.train.batch", "8", "--config.train.save-every", "4", *SIZES]
+    options = ["--resume"] if steps is None else new
     return [sys.executable, "-m", "torch.distributed.run", *launch, "--nproc-per-node", "1", *pretrain, *options]
 
 
@@ -69,7 +72,7 @@ def environment() -> dict[str, str]:
 class Hosts:
     """A run on both machines; what each says is kept in a file."""
 
-    def __init__(self, run: Path, steps: int, port: int):
+    def __init__(self, run: Path, steps: int | None, port: int):
         self.run, self.said = run, [run.with_suffix(f".{host}.txt") for host in range(2)]
         self.members = []
         for host, name in enumerate(NAMES):
@@ -136,7 +139,7 @@ def whole_checkpoint(run: Path) -> str:
     return newest.name
 
 
-def together(place: Path, name: str, steps: int, port: int) -> Path:
+def together(place: Path, name: str, steps: int | None, port: int) -> Path:
     hosts = Hosts(place / name, steps, port)
     if any([hosts.wait(host) for host in range(2)]):
         raise SystemExit("A run failed; it said:\n" + "\n".join(file.read_text() for file in hosts.said))
@@ -153,6 +156,23 @@ def same_bytes(place: Path, steps: int) -> dict:
     wanted, found = content(one), content(two)
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     return {"steps": steps, "compared": len(wanted), "differences": differing + [name for name in found if name not in wanted]}
+
+
+def resumed(place: Path, steps: int, port: int) -> dict:
+    """The run of `same_bytes` once more, broken off by the death of the first machine, which writes, and gone on with by both."""
+    name = "broken-off"
+    hosts = Hosts(place / name, steps, port)
+    hosts.await_checkpoints(1)
+    hosts.kill(0)
+    began = time.monotonic()
+    hosts.wait(1, 120)
+    lived, told = round(time.monotonic() - began, 1), hosts.said[1].read_text().splitlines()
+    hosts.stop()
+    at = whole_checkpoint(hosts.run)
+    wanted, found = content(place / "one-host"), content(together(place, name, None, port + 1))
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    said = [line for line in told if "--resume" in line]
+    return {"ended_after_seconds": {"host 1": lived}, "said": said, "went_on_from": at, "compared": len(wanted), "differences": differing}
 
 
 def gone(place: Path, how: str, port: int, strike: Callable[[Hosts], None], waited: tuple[int, ...]) -> dict:
@@ -189,7 +209,7 @@ def slow_cable(place: Path, steps: int, rounds: int, megabits: int) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", nargs="+", choices=["same", "killed", "unplugged", "slow"], default=["same", "killed", "unplugged", "slow"]
+        "--only", nargs="+", choices=PARTS, default=PARTS, help="'resumed' compares with what 'same' has left, and needs it"
     )
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2, help="of the slow cable")
@@ -208,6 +228,7 @@ def main() -> int:
         parts = {
             "same": lambda: same_bytes(place, arguments.steps),
             "killed": lambda: gone(place, "killed", 29501, lambda hosts: hosts.kill(1), (0,)),
+            "resumed": lambda: resumed(place, arguments.steps, 29530),
             "slow": lambda: slow_cable(place, arguments.steps, arguments.rounds, arguments.megabits),
             "unplugged": lambda: gone(place, "unplugged", 29502, lambda _: ip("-n", NAMES[1], "link", "set", CABLE, "down"), (0, 1)),
         }
@@ -218,7 +239,7 @@ def main() -> int:
     if arguments.out:
         write_json(arguments.out, result)
     print(json.dumps(result, indent=1))
-    return 1 if result.get("same", {}).get("differences") else 0
+    return 1 if any(result.get(name, {}).get("differences") for name in ("same", "resumed")) else 0
 
 
 if __name__ == "__main__":
