@@ -299,22 +299,22 @@ def load_model(build: Callable[[ModelConfig], nn.Module], folder_or_name: str | 
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, packed: dict[str, Any], state: dict[str, Any], random: dict[str, Tensor] | None = None
+    folder: Path, model: nn.Module, optimiser_state: dict[str, Any], state: dict[str, Any], random: dict[str, Tensor] | None = None
 ) -> None:
     """Writes all that a run needs to go on, as one folder moved into place by one rename, and removes others.
 
     Kept are the two newest, and of all the one whose `state["held_out"]`, the total loss on held-out clips, is lowest, where it is known.
-    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. packed: the optimiser's `state_dict`. state:
-    what JSON can hold. random: the states of random generators, by name.
+    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. optimiser_state: its
+    `state_dict`. state: what JSON can hold. random: the states of random generators, by name.
     """
-    moments = {f"{index}.{name}": value for index, values in packed["state"].items() for name, value in values.items()}
+    moments = {f"{index}.{name}": value for index, values in optimiser_state["state"].items() for name, value in values.items()}
 
     def fill(place: Path) -> None:
         _save_tensors(tensors_of(model), place / MODEL_FILE)
         _save_tensors({name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in moments.items()}, place / OPTIMISER_FILE)
         if random:
             _save_tensors({name: value.cpu().contiguous() for name, value in random.items()}, place / RANDOM_FILE)
-        write_json(place / STATE_FILE, state | {"param_groups": packed["param_groups"]})
+        write_json(place / STATE_FILE, state | {"param_groups": optimiser_state["param_groups"]})
 
     write_folder(folder / f"step-{state['step']:07d}", fill)
     found = list_checkpoints(folder)

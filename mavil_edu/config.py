@@ -462,7 +462,8 @@ def large() -> Config:
     """ViT-L in the paper's recipe: 684 M parameters, two encoders of 24 blocks and width 1024, tokens and decoders as in `paper` [O].
 
     The paper trains no such model, and nobody has trained this one: its parameters are counted, its learning rate is ViT-B's. Every process
-    holds 16 bytes for each parameter, some 11 GB, beside its activations. On machines of 8 GPUs (docs/scaling.md):
+    holds 16 bytes for each parameter, some 11 GB, beside its activations; with `--config.train.shard-weights` they share these out. On
+    machines of 8 GPUs (docs/scaling.md):
     `torchrun --nnodes 8 … -m mavil_edu pretrain --data shards --preset large --config.train.precision bf16-mixed --out runs/large`.
     """
     base = paper()

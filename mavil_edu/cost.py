@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from mavil_edu.config import Config
-from mavil_edu.footprint import FLOAT, MOMENTS, footprint, parameters_by_part
+from mavil_edu.footprint import FLOAT, MOMENTS, block_weights, footprint, parameters_by_part
 from mavil_edu.multiply_adds import forward_by_part, step_by_part
 
 BACKWARD_SHARE = 2 / 3  # of a step's arithmetic: the time in which gradients can already be sent
@@ -52,19 +52,32 @@ def check(config: Config, plan: Plan) -> None:
         )
 
 
-def exchanged_bytes(config: Config, devices: int) -> tuple[float, float]:
-    """Bytes that a device sends in one step: gradients, by a ring; and what InfoNCE and the masked errors gather, there and back.
+def sent_weights(config: Config) -> int:
+    """Numbers of weights and gradients that go round in one step, once counted for each time that a ring of devices carries one.
 
-    A ring of N devices sends each number 2 (N − 1) / N times to add it up and (N − 1) / N times to gather it. Weights that are shared out
-    are gathered for each round's forward and backward pass, and gradients go only where they belong, (N − 1) / N times.
+    DDP adds every gradient up and hands it out: twice. Sharded, a block's weights are gathered for each forward pass and for its backward
+    pass, and its gradients go once for each, to where they belong; encoders' blocks have as many passes as there are views. What is outside
+    the blocks is gathered once a round. Gradients wait for the last round.
+    """
+    rounds, all_weights = config.train.accumulate, sum(parameters_by_part(config.model).values())
+    if not config.train.shard_weights:
+        return 2 * all_weights
+    blocks = {kind: sum(some) for kind, some in block_weights(config.model).items()}
+    passes = {kind: 2 if kind == "encoders" and config.objective.beta else 1 for kind in blocks}
+    rest = all_weights - sum(blocks.values())
+    return sum((2 * rounds + 1) * passes[kind] * weights for kind, weights in blocks.items()) + (rounds + 1) * rest
+
+
+def exchanged_bytes(config: Config, devices: int) -> tuple[float, float]:
+    """Bytes that a device sends in one step: weights and gradients, by a ring; and what InfoNCE and the masked errors gather, both ways.
+
+    A ring of N devices sends each number (N − 1) / N times for each time that it is gathered or added up.
     """
     ring, train, model = (devices - 1) / devices, config.train, config.model
-    times = 1 + 2 * train.accumulate if train.shard_weights else 2
-    gradients = times * ring * FLOAT * sum(parameters_by_part(model).values())
     views = 2 if config.objective.beta else 1
     numbers = model.audio.tokens + model.video.tokens + 2 * views * (model.projection or model.encoder.width)
     marks = model.audio.tokens + model.video.tokens  # a byte each: which places count
-    return gradients, train.batch * ring * (3 * FLOAT * numbers + marks)
+    return ring * FLOAT * sent_weights(config), train.batch * ring * (3 * FLOAT * numbers + marks)
 
 
 def step_seconds(config: Config, plan: Plan, rate: Rate, reading: Reading) -> dict[str, float]:

@@ -30,11 +30,12 @@ def less_work(config: Config, fresh_decoder: bool = True) -> Config:
 def fast(config: Config, device: torch.device, fresh_decoder: bool = True) -> Config:
     """`less_work`, and on CUDA compiled blocks, and bf16 matrix products where the GPU has units for them.
 
-    On a CPU neither is done: compiled blocks took as long as plain ones there (docs/fast.md).
+    On a CPU neither is done: compiled blocks took as long as plain ones there (docs/fast.md). Nor are blocks compiled
+    where weights are sharded: that was never tried.
     """
     config = less_work(config, fresh_decoder)
     if device.type != "cuda":
         return config
     bf16 = config.train.precision == "32-true" and torch.cuda.is_bf16_supported(including_emulation=False)
     precision = "bf16-mixed" if bf16 else config.train.precision
-    return replace(config, train=replace(config.train, precision=precision, compile=True))
+    return replace(config, train=replace(config.train, precision=precision, compile=not config.train.shard_weights))

@@ -47,18 +47,23 @@ def parameters_by_part(model: ModelConfig) -> dict[str, int]:
     return dict(_counted(model))
 
 
-def _block_weights(model: ModelConfig) -> tuple[int, int]:
-    """Weights of the largest block, and of all blocks together."""
+@cache
+def block_weights(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Weights of each block, by what it belongs to: "encoders", "fusion", "decoders"."""
     with torch.device("meta"), Undrawn():
         built = MAViL(model)
-    blocks = [sum(p.numel() for p in one.parameters()) for one in built.modules() if isinstance(one, Block | CrossBlock)]
-    return max(blocks), sum(blocks)
+    found: dict[str, list[int]] = {"encoders": [], "fusion": [], "decoders": []}
+    for name, part in built.named_modules():
+        if isinstance(part, Block | CrossBlock):
+            kind = "encoders" if "_encoder" in name else "decoders" if "_decoder" in name else "fusion"
+            found[kind].append(sum(p.numel() for p in part.parameters()))
+    return {kind: tuple(some) for kind, some in found.items() if some}
 
 
 def gathered_weights(model: ModelConfig) -> int:
-    """Weights that a process has whole at once where they are shared out: all outside the blocks, one block, and the next, on its way."""
-    largest, all_blocks = _block_weights(model)
-    return sum(parameters_by_part(model).values()) - all_blocks + 2 * largest
+    """Weights that a process has whole at once where they are sharded: all outside the blocks, one block, and the next, on its way."""
+    blocks = block_weights(model)
+    return sum(parameters_by_part(model).values()) - sum(sum(some) for some in blocks.values()) + 2 * max(map(max, blocks.values()))
 
 
 def _block(config: TransformerConfig, mixed: bool, recompute: bool = False) -> float:
@@ -127,8 +132,10 @@ def footprint(config: Config, rows: int, devices: int = 1) -> Footprint:
 
     where with `accumulate` above 1 the gradients are there throughout. `working` is the gradient of the widest layer, on its way in and
     out. It tells the live tensors: what torch gives out, within 5 %. Not counted: what a process holds anyway, clips that a loader has
-    ready, and the allocator's gaps, which on a CPU make the resident set grow by a fifth more. Where N devices share the weights out, each
-    has one N-th of weights, gradients and moments, and whole ones, with their gradients, for what is computed. Our choice [O].
+    ready, and the allocator's gaps, which on a CPU make the resident set grow by a fifth more. Of sharded weights each
+    of N devices has one N-th, likewise of gradients and moments, and whole ones, with their gradients, of what is computed; what was
+    measured on a CPU was a fifth more (docs/scaling.md). The whole copy that process 0 looks at comes when a step is over, and is not
+    counted. Our choice [O].
     """
     weights, kept = parameters_by_part(config.model), {name: rows * size for name, size in activations_by_part(config).items()}
     all_weights, mixed = sum(weights.values()), config.train.precision != "32-true"

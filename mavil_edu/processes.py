@@ -1,4 +1,5 @@
-"""Several processes train one model: how they find each other, what they exchange, and how they agree. Nothing else here knows of them.
+"""Several processes train one model: how they find each other, what they exchange, and how they agree. Nothing else here knows of them,
+but for `mavil_edu.sharding`, by which they share one model's weights.
 
 Each process (a rank) computes its own rows of every global batch. What a loss compares is gathered from all of them, with gradients, so
 that a loss is the whole batch's in every process; and the gradient of the weights, averaged over processes, is then the whole batch's.
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from mavil_edu.hosts import watch_hosts
 from mavil_edu.launch import LEFT_ALONE, launched, place
-from mavil_edu.sharding import share_out
+from mavil_edu.sharding import shard
 
 Found = TypeVar("Found")
 PATIENCE = timedelta(minutes=30)  # that processes wait for the first one, which evaluates and writes alone
@@ -55,7 +56,7 @@ def _take_over_from_fabric_run() -> None:
     }
     if given["STRATEGY"] not in (None, "auto", "ddp"):
         raise ProcessError(
-            f"fabric run was told --strategy {given['STRATEGY']}: leave the option out. Weights are shared out among processes by an "
+            f"fabric run was told --strategy {given['STRATEGY']}: leave the option out. Weights are sharded by an "
             "option of mavil-edu's own, --config.train.shard-weights."
         )
     if given["PRECISION"] is not None:
@@ -71,19 +72,25 @@ def _replicated() -> DDPStrategy:
     return DDPStrategy(find_unused_parameters=True, timeout=PATIENCE, **buffers)
 
 
-def _shared_out(ranks: int, precision: str) -> ModelParallelStrategy:
-    """Every process holds a part of the model. Raises ProcessError for a precision that this cannot be done in."""
+def _sharded(ranks: int, precision: str) -> ModelParallelStrategy:
+    """Every process holds a part of the model. Raises ProcessError for a precision, or a torch, that this cannot be done with."""
     if precision == "16-mixed":
-        raise ProcessError("Weights are shared out in 32-true or bf16-mixed; for 16-mixed leave --config.train.shard-weights out.")
-    return ModelParallelStrategy(share_out, data_parallel_size=ranks, tensor_parallel_size=1, timeout=PATIENCE)
+        raise ProcessError("Weights are sharded in 32-true or bf16-mixed; for 16-mixed leave --config.train.shard-weights out.")
+    from torch.distributed.tensor import distribute_tensor
+
+    if "src_data_rank" not in signature(distribute_tensor).parameters:
+        raise ProcessError(
+            f"Sharded weights need torch 2.7 or newer, and this is {torch.__version__}; leave --config.train.shard-weights out."
+        )
+    return ModelParallelStrategy(shard, data_parallel_size=ranks, tensor_parallel_size=1, timeout=PATIENCE)
 
 
 def join(precision: str = "32-true", shard_weights: bool = False) -> Fabric:
     """This process's place among those of its run: CUDA, MPS or CPU where it is alone; else NCCL on CUDA, gloo on CPU.
 
     Processes are those that `mavil-edu pretrain --processes`, `torchrun` or `fabric run` started. May be called again: they meet once.
-    shard_weights: what this Fabric sets up is shared out among them (`mavil_edu.sharding`); a process that is alone keeps all.
-    Raises ProcessError where a machine has GPUs, but fewer than processes; and for shared weights in 16-mixed.
+    shard_weights: what this Fabric sets up is sharded (`mavil_edu.sharding`); a process that is alone keeps all of it.
+    Raises ProcessError where a machine has GPUs, but fewer than processes; and for sharded weights in 16-mixed.
     """
     if launched() == 1:
         return Fabric(accelerator="auto", devices=1, precision=precision)
@@ -94,7 +101,7 @@ def join(precision: str = "32-true", shard_weights: bool = False) -> Fabric:
         raise ProcessError(
             f"This machine has {gpus} GPUs for {here.here} processes; start {gpus}, or hide the GPUs to use the CPU: CUDA_VISIBLE_DEVICES="
         )
-    strategy: Strategy = _shared_out(here.ranks, precision) if shard_weights else _replicated()
+    strategy: Strategy = _sharded(here.ranks, precision) if shard_weights else _replicated()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no banner
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",
@@ -106,6 +113,11 @@ def join(precision: str = "32-true", shard_weights: bool = False) -> Fabric:
     fabric.launch()
     watch_hosts(here.rank, here.ranks // here.here, here.rank % here.here == 0, fabric.broadcast)
     return fabric
+
+
+def is_sharded(fabric: Fabric) -> bool:
+    """Whether what this Fabric sets up is sharded."""
+    return isinstance(fabric.strategy, ModelParallelStrategy)
 
 
 def machine(device: torch.device) -> str:

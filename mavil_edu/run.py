@@ -28,7 +28,7 @@ from mavil_edu.mavil import Masks, MAViL, terms_left_out
 from mavil_edu.processes import check_shared, from_first, join, machine, only_first
 from mavil_edu.start import start_from
 from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, remembering, student_config
-from mavil_edu.train import make_fabric, steps_for, train
+from mavil_edu.train import make_fabric, steps_for, train, with_shards
 
 MISSING_FILE = "missing.txt"  # in a run's folder: clips that a list names and that were not there
 EVALUATION_FILE = "evaluation.json"  # likewise: probes and all else that needs labels, where the clips have some
@@ -71,6 +71,11 @@ def stored_run(run: Path) -> dict:
         return stored | {"config": from_dict(Config, stored["config"])}
     except (ValueError, KeyError) as error:
         raise RunError(f"{run / 'config.json'} cannot be read ({error}); it is not the folder of a run that can be resumed.") from error
+
+
+def resumed_config(stored: dict, asked: Config) -> Config:
+    """The stored run's config; its weights are sharded from now on where that is asked, for a run that turned out too large."""
+    return with_shards(stored["config"], stored["config"].train.shard_weights or asked.train.shard_weights)
 
 
 def _prepare(
@@ -129,7 +134,7 @@ def pretrain(
     timed, ancestors, fabric = 0.0, [], join()
     if resume:
         stored = from_first(fabric, partial(stored_run, run))
-        config, seed, ancestors = stored["config"], stored["seed"], stored.get("lineage", [])
+        config, seed, ancestors = resumed_config(stored, config), stored["seed"], stored.get("lineage", [])
         only_first(fabric, partial(_check_writable, run))
     frozen, fabric = None, make_fabric(config)
     device = fabric.device
@@ -255,7 +260,7 @@ def pretrain_on(
         stored = stored_run(run) if resume else {"config": config, "seed": seed}  # the clips, and how they are split, are those of the run
         if shuffled_pairs and resume and not stored.get("shuffled_pairs"):
             raise RunError(f"The run in {run} began with true pairs; resume it without --shuffled-pairs, or begin another.")
-        now = stored["config"]
+        now = resumed_config(stored, config)
         options = {"seed": stored["seed"], "listed": listed, "classes": classes, "min_seconds": min_seconds}
         data = open_run(path, eval_path, now.model, now.train.augment, **options)
         for note in data.notes:

@@ -1,24 +1,24 @@
-"""Weights shared out among processes (FSDP): each keeps its part of them, of their gradients and of the optimiser's moments.
+"""Sharded weights (FSDP): each process keeps its part of them, of their gradients and of the optimiser's moments.
 
-A block's weights are brought together in every process while it is computed, and dropped again; so are whole ones where process 0 shows or
-saves a model. A checkpoint is the same with and without: a run goes on either way, and with any number of processes.
+A block's weights are gathered in every process while it is computed, and dropped again. For looks at held-out clips and for checkpoints,
+process 0 gathers a whole model in main memory. What this needs is imported where it is used: it takes a second and more.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mavil_edu.transformer import Block, CrossBlock
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
-def share_out(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+def shard(module: nn.Module, mesh: "DeviceMesh") -> nn.Module:
     """Leaves each process its part of a module's weights: block by block, and of all the rest together."""
+    from torch.distributed.fsdp import fully_shard
+
+    from mavil_edu.transformer import Block, CrossBlock
+
     data_parallel = mesh["data_parallel"]
     for part in module.modules():
         if isinstance(part, Block | CrossBlock):
@@ -26,42 +26,39 @@ def share_out(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     return fully_shard(module, mesh=data_parallel)
 
 
-def is_shared_out(fabric: Fabric) -> bool:
-    """Whether processes share out the weights of what this Fabric sets up."""
-    return isinstance(fabric.strategy, ModelParallelStrategy)
-
-
-def whole(x: Any) -> Any:
-    """A tensor brought together from all processes, which all have to ask for it; anything else as it is."""
-    return x.full_tensor() if isinstance(x, DTensor) else x
+def gathered(x: Any) -> Any:
+    """A sharded tensor as a whole one, for which all processes have to ask; anything else as it is."""
+    return x.full_tensor() if hasattr(x, "full_tensor") else x
 
 
 def part_of(x: Tensor, like: Tensor) -> Tensor:
     """This process's part of a whole tensor, cut as `like` is; `x` itself where that is whole, or of another shape."""
-    if not isinstance(like, DTensor) or x.shape != like.shape:
+    if not hasattr(like, "placements") or x.shape != like.shape:
         return x
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(x.to(like.device), like.device_mesh, like.placements, src_data_rank=None)  # each process has all of x
 
 
 @torch.no_grad()
-def bring_together(shared: nn.Module, target: nn.Module | None) -> None:
-    """Copies weights that are shared out into a whole model of the same kind; every process takes part, those without a target as well."""
-    wanted = {} if target is None else target.state_dict()
-    for name, value in shared.state_dict().items():
-        found = whole(value)
+def gather_into(target: nn.Module | None, sharded: nn.Module) -> None:
+    """Copies sharded weights into a whole model of the same kind; every process takes part, those without a target as well."""
+    own = {} if target is None else target.state_dict()
+    for name, value in sharded.state_dict().items():
+        whole = gathered(value)
         if target is not None:
-            wanted[name].copy_(found)
+            own[name].copy_(whole)
 
 
-def whole_state(optimiser: torch.optim.Optimizer, keep: bool) -> dict[str, Any]:
-    """An optimiser's `state_dict`, brought together, on the CPU where it was shared out; every process takes part.
+def gathered_state(optimiser: torch.optim.Optimizer, keep: bool) -> dict[str, Any]:
+    """An optimiser's `state_dict`, whole, on the CPU where it was sharded; every process takes part.
 
-    keep: False drops each tensor as soon as it is brought together, in processes that do not save.
+    keep: False drops each tensor as soon as it is gathered, in processes that do not save.
     """
-    packed = optimiser.state_dict()
+    state = optimiser.state_dict()
 
     def one(value: Any) -> Any:
-        found = whole(value)
-        return value if found is value else found.cpu() if keep else None
+        whole = gathered(value)
+        return value if whole is value else whole.cpu() if keep else None
 
-    return packed | {"state": {i: {name: one(value) for name, value in values.items()} for i, values in packed["state"].items()}}
+    return state | {"state": {i: {name: one(value) for name, value in values.items()} for i, values in state["state"].items()}}

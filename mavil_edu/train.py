@@ -1,9 +1,10 @@
 """An optimiser steps: the training loop of both stages on Lightning Fabric, on whatever device there is."""
 
+import hashlib
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -27,8 +28,21 @@ from mavil_edu.masking import scheduled_ratio
 from mavil_edu.mavil import Losses, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.memory import keep_freed_memory
 from mavil_edu.optimiser import learning_rate, make_optimiser
-from mavil_edu.processes import Interrupt, WithLosses, check_same, check_shared, from_all, from_first, gather_rows, join, meeting, share_of
-from mavil_edu.sharding import bring_together, is_shared_out, whole, whole_state
+from mavil_edu.processes import (
+    Interrupt,
+    ProcessError,
+    WithLosses,
+    check_same,
+    check_shared,
+    from_all,
+    from_first,
+    gather_rows,
+    is_sharded,
+    join,
+    meeting,
+    share_of,
+)
+from mavil_edu.sharding import gather_into, gathered, gathered_state
 from mavil_edu.start import start_from
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
@@ -85,22 +99,45 @@ def make_fabric(config: Config) -> Fabric:
     return join(config.train.precision, config.train.shard_weights)
 
 
+def with_shards(config: Config, wanted: bool) -> Config:
+    """The config with its weights sharded, or not: the one choice that a run may change on its way."""
+    return replace(config, train=replace(config.train, shard_weights=wanted))
+
+
 def set_up(fabric: Fabric, model: MAViL, train: TrainConfig) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A model on its device and among its processes, and its optimiser, as `update` takes them; blocks compiled where `train` says so."""
     recompute_blocks(model, train.recompute)
     if train.compile:
+        if is_sharded(fabric):
+            raise ProcessError("Compiled blocks were never tried with sharded weights; leave --config.train.compile or shard-weights out.")
         compile_blocks(model)
-    if is_shared_out(fabric):  # the optimiser's weights are this process's parts
+    if is_sharded(fabric):  # the optimiser's weights are this process's parts
         shared = fabric.setup_module(WithLosses(model))
         return shared, fabric.setup_optimizers(make_optimiser(model, train))
     return fabric.setup(WithLosses(model), make_optimiser(model, train))
 
 
 def _shown(model: MAViL, fabric: Fabric) -> MAViL | None:
-    """What process 0 looks at and saves: the model itself, or a whole copy of its own where weights will be shared out; others none."""
-    if not is_shared_out(fabric):
+    """What process 0 looks at and saves: the model itself, or, where weights will be sharded, a whole copy in main memory; others none.
+
+    Raises ProcessError where the first weights, of which each process will keep its part, are not the same in all.
+    """
+    if not is_sharded(fabric):
         return model
-    return deepcopy(model).to(fabric.device) if fabric.is_global_zero else None
+    sums = [float(value.double().sum()) for value in model.state_dict().values()]
+    check_same(fabric, hashlib.sha256(repr(sums).encode()).hexdigest()[:12], "first weights")
+    return deepcopy(model) if fabric.is_global_zero else None
+
+
+@contextmanager
+def _on_device(shown: MAViL, fabric: Fabric) -> Iterator[None]:
+    """A copy in main memory is on the device only while it is looked at; what is there already stays."""
+    before = next(shown.parameters()).device
+    shown.to(fabric.device)
+    try:
+        yield
+    finally:
+        shown.to(before)
 
 
 def _own(drawn: Any, fabric: Fabric) -> Any:
@@ -170,7 +207,7 @@ def update(
     make_targets: in stage 2 the teacher's; by default the patches of the input.
     """
     losses = _backward(fabric, model, data, config, seed, step, make_targets)
-    norm = whole(fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False))
+    norm = gathered(fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False))
     _check_finite(losses, norm, step)
     optimiser.step()
     optimiser.zero_grad()
@@ -208,7 +245,7 @@ def _go_on(run: Path, config: Config, model: MAViL, optimiser: torch.optim.Optim
     state = load_checkpoint(run / "checkpoints", model, optimiser)
     random = state.pop("random", {})
     stored = state.pop("config", None)
-    if stored is not None and from_dict(Config, stored) != config:
+    if stored is not None and with_shards(from_dict(Config, stored), config.train.shard_weights) != config:
         raise TrainingError(f"The newest checkpoint in {run} was made by another config than the run's; put {run / 'config.json'} back.")
     if state.pop("versions", None) not in (None, versions()) and fabric.is_global_zero:
         print("The run began with other versions of its libraries: it goes on, but not bit for bit.", file=sys.stderr)
@@ -242,8 +279,8 @@ def train(
     that of `held_out`, or the input's patches. generation: how many teachers came before; a student never starts from the first weights
     of one, though their runs have the same seed. start: a trained model whose weights a new run begins with.
     All that is random in step s follows from the seed and s, so a resumed run goes on as the uninterrupted one would: bit for bit on a
-    CPU with 1 or 2 processes; with another number of processes than before, up to rounding. Where weights are shared out, process 0 returns
-    a whole model, and each other one its part.
+    CPU with 1 or 2 processes; with another number of processes than before, up to rounding. Where weights are sharded, process 0 returns a
+    whole model, and each other one its part.
     Raises TrainingError where a loss or gradient is not finite or the run's folder cannot be written, ProcessError where another process
     has gone, KeyboardInterrupt after Ctrl-C or SIGTERM and a checkpoint.
     """
@@ -257,6 +294,8 @@ def train(
     shown = _shown(bare, fabric)
     model, optimiser = set_up(fabric, bare, config.train)
     progress = _go_on(run, config, bare, optimiser, fabric) if resume else Progress()
+    if shown is not bare:
+        gather_into(shown, bare)  # of a run that has already ended, too
     check_same(fabric, (len(clips), progress.step), "numbers of clips or steps to go on from")
     make_targets = make_targets or (held_out.make_targets if held_out else None)
     skipped: list[Skipped] = []  # draws of this process, since the last checkpoint
@@ -297,15 +336,16 @@ def train(
                 looks = progress.step % config.train.evaluate_every == 0 or last
                 saves = progress.step % config.train.save_every == 0 or last or stop
                 if (looks or saves) and shown is not bare:
-                    bring_together(bare, shown)
+                    gather_into(shown, bare)
                 if first and looks:
-                    progress.held_out = book.look(progress.step)
+                    with _on_device(shown, fabric):
+                        progress.held_out = book.look(progress.step)
                 if saves:
                     progress.note(from_all(fabric, skipped))
                     skipped.clear()
-                    moments = whole_state(optimiser, keep=first)
+                    optimiser_state = gathered_state(optimiser, keep=first)
                     if first:
-                        book.save(moments, asdict(progress) | origin, fabric)
+                        book.save(optimiser_state, asdict(progress) | origin, fabric)
                 if stop and not last:
                     raise KeyboardInterrupt(f"stopped by {stop.name} after step {progress.step}")
-    return (shown or bare).eval(), progress
+    return (bare if shown is None else shown.to(fabric.device)).eval(), progress

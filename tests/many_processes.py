@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -22,8 +23,8 @@ from mavil_edu.data.batch import Batch
 from mavil_edu.data.loader import training_steps
 from mavil_edu.launch import free_port, variables
 from mavil_edu.mavil import MAViL
-from mavil_edu.processes import ToldByFirst, from_all, from_first, join
-from mavil_edu.sharding import whole
+from mavil_edu.processes import ProcessError, ToldByFirst, from_all, from_first, join
+from mavil_edu.sharding import gathered
 
 BATCH = 8
 
@@ -41,15 +42,15 @@ class Padded(Noise):
 
 
 def config_of(case: str):
-    shared = case.startswith("shared")
-    config = small_config(precision="32-true" if shared else "64-true", accumulate=2 if case.endswith("accumulated") else 1)
+    sharded, rounds = case.startswith("sharded"), 2 if case.endswith("accumulated") else 1
+    config = small_config(precision="32-true" if sharded else "64-true", accumulate=rounds, recompute=case.endswith("recomputed"))
     objective = replace(config.objective, alpha=1.0, beta=1.0, score_padding=False, second_ratio=None)
     if case.endswith("hidden"):  # all the sound, in the first view: nothing to contrast with, and weights without a gradient
         objective = replace(objective, audio_ratio=1.0, inter_views=1)
     if case.endswith("a part decoded"):
         config = replace(config, model=replace(config.model, decoder_attention="cross"))
         objective = replace(objective, decoded_share=0.25)
-    return replace(config, objective=objective, train=replace(config.train, batch=BATCH, shard_weights=shared))
+    return replace(config, objective=objective, train=replace(config.train, batch=BATCH, shard_weights=sharded))
 
 
 def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
@@ -65,7 +66,7 @@ def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
         data = data._replace(batch=Batch(data.batch.waveform.double(), *data.batch[1:]))
         model.zero_grad()
         losses = train._backward(fabric, model, data, config, 0, 3, None)
-    found = {name: whole(parameter.grad) for name, parameter in bare.named_parameters() if parameter.grad is not None}
+    found = {name: gathered(parameter.grad) for name, parameter in bare.named_parameters() if parameter.grad is not None}
     found |= {f"loss {name}": value for name, value in losses._asdict().items() if value is not None}
     save_file({name: value.detach().clone() for name, value in found.items()}, out / f"{case}-{ranks}-{rank}.safetensors")
 
@@ -83,12 +84,12 @@ def steps(case: str, rank: int, ranks: int, out: Path) -> None:
     torch.manual_seed(0)
     bare = MAViL(config)
     model, optimiser = train.set_up(fabric, bare, config.train)
-    before = {f"before {name}": whole(value).clone() for name, value in bare.state_dict().items()}
+    before = {f"before {name}": gathered(value).clone() for name, value in bare.state_dict().items()}
     stream = training_steps(Padded(20, config), BATCH, 0, rank=rank, ranks=ranks)
     for step, data in zip(range(6), stream, strict=False):
         data = data._replace(batch=Batch(data.batch.waveform.double(), *data.batch[1:]))
         train.update(fabric, model, optimiser, data, config, 0, step)
-    after = {name: whole(value).clone() for name, value in bare.state_dict().items()}
+    after = {name: gathered(value).clone() for name, value in bare.state_dict().items()}
     save_file(before | after, out / f"{case} steps-{ranks}-{rank}.safetensors")
     moments = [value for values in optimiser.state_dict()["state"].values() for value in values.values() if value.ndim]
     units = sum(isinstance(part, FSDPModule) for part in model.modules())
@@ -98,16 +99,16 @@ def steps(case: str, rank: int, ranks: int, out: Path) -> None:
 
 def run(name: str, rank: int, ranks: int, out: Path) -> None:
     """A whole run of 8 steps, in float32; process 0 alone is told the run's folder."""
-    config = small_config(shard_weights=name == "shared run")
+    config = small_config(shard_weights=name == "sharded run")
     held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
     model, _ = train.train(config, Noise(10, config), held_out, out / f"{name}-{ranks}" if rank == 0 else out / f"none-{rank}")
-    if rank == 0 or name == "run":  # where weights are shared out, process 0 alone returns a whole model
+    if rank == 0 or name == "run":  # where weights are sharded, process 0 alone returns a whole model
         save_file({name: value.clone() for name, value in model.state_dict().items()}, out / f"{name}-{ranks}-{rank}.safetensors")
 
 
 def broken_off(name: str, stops: bool, rank: int, ranks: int, out: Path) -> None:
     """The same run, which two processes leave when one of them, and not the one that writes, is told to end; others end it."""
-    config, place = small_config(shard_weights=name.startswith("shared")), out / name
+    config, place = small_config(shard_weights=name.startswith("sharded")), out / name
     if stops and rank == 1:
         rate = train.learning_rate
         train.learning_rate = lambda step, schedule: (os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None, rate(step, schedule))[1]
@@ -116,6 +117,31 @@ def broken_off(name: str, stops: bool, rank: int, ranks: int, out: Path) -> None
         train.train(config, Noise(10, config), held_out, place, resume=not stops)
     except KeyboardInterrupt as stop:
         (out / f"{name}-stopped-{rank}.txt").write_text(str(stop))
+
+
+def ended(rank: int, ranks: int, out: Path) -> None:
+    """A run of sharded weights that had ended is resumed."""
+    config = small_config(shard_weights=True)
+    held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
+    model, _ = train.train(config, Noise(10, config), held_out, out / "sharded-broken-off", resume=True)
+    if rank == 0:
+        save_file({name: value.clone() for name, value in model.state_dict().items()}, out / "sharded-ended.safetensors")
+
+
+def sharded_later(rank: int, ranks: int, out: Path) -> None:
+    """The second half of a run whose first half one process took, with all of its weights."""
+    config = small_config(shard_weights=True)
+    held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
+    train.train(config, Noise(10, config), held_out, out / "sharded-later", resume=True)
+
+
+def refused(name: str, rank: int, ranks: int, out: Path) -> None:
+    """First weights that differ between processes, and compiled blocks: neither is trained with sharded weights."""
+    config = small_config(shard_weights=True, compile=name == "compiled")
+    try:
+        train.train(config, Noise(10, config), None, out / f"none-{name}", seed=rank if name == "different" else 0)
+    except ProcessError as error:
+        (out / f"{name}-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
 
 
 def agreement(rank: int, ranks: int, out: Path) -> None:
@@ -163,12 +189,20 @@ if __name__ == "__main__":
         for case in ("usual", "accumulated", "hidden", "a part decoded")[: 2 if number == 4 else 4]:
             in_processes(number, partial(gradients, case, out=folder))
             if number > 1:
-                in_processes(number, partial(gradients, f"shared {case}", out=folder))
+                in_processes(number, partial(gradients, f"sharded {case}", out=folder))
         in_processes(number, partial(steps, "usual", out=folder))
-        in_processes(number, partial(steps, "shared", out=folder))
-    for number, name in ((1, "run"), (2, "run"), (2, "shared run")):
+        if number > 1:
+            in_processes(number, partial(steps, "sharded", out=folder))
+    in_processes(2, partial(gradients, "sharded recomputed", out=folder))
+    for number, name in ((1, "run"), (2, "run"), (2, "sharded run")):
         in_processes(number, partial(run, name, out=folder))
     in_processes(2, partial(agreement, out=folder))
-    for name, ends in (("broken-off", 1), ("shared-broken-off", 2)):
+    for name, ends in (("broken-off", 1), ("sharded-broken-off", 2)):
         in_processes(2, partial(broken_off, name, True, out=folder))
         in_processes(ends, partial(broken_off, name, False, out=folder))
+    in_processes(2, partial(ended, out=folder))
+    shutil.copytree(folder / "run-1", folder / "sharded-later")
+    shutil.rmtree(folder / "sharded-later" / "checkpoints" / "step-0000008")
+    in_processes(2, partial(sharded_later, out=folder))
+    for name in ("different", "compiled"):
+        in_processes(2, partial(refused, name, out=folder))

@@ -84,6 +84,12 @@ def test_configs_are_frozen():
         paper().model.fusion_depth = 3
 
 
+def test_a_model_is_imported_without_what_training_alone_needs():
+    heavy = ("lightning_fabric", "torch.distributed.fsdp", "torchvision", "av")
+    code = f"import sys, mavil_edu.mavil; sys.exit(any(m in sys.modules for m in {heavy}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_help_and_configs_import_neither_torch_nor_torchvision():
     code = "import sys, mavil_edu, mavil_edu.config, mavil_edu.cli; sys.exit(any(m in sys.modules for m in ('torch', 'av', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

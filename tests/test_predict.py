@@ -17,11 +17,11 @@ from torch.utils._pytree import tree_leaves
 from mavil_edu import benchmark_predict, benchmark_step, cost, large, logbook, paper, predict_check, small, tiny, train
 from mavil_edu.cli import main
 from mavil_edu.config import Config
-from mavil_edu.cost import Plan, Rate, Reading, exchanged_bytes, predict
+from mavil_edu.cost import Plan, Rate, Reading, exchanged_bytes, predict, sent_weights
 from mavil_edu.data.batch import to_inputs
 from mavil_edu.data.source import open_run
 from mavil_edu.evaluate import scored_patches
-from mavil_edu.footprint import activations_by_part, footprint, gathered_weights, parameters_by_part
+from mavil_edu.footprint import activations_by_part, block_weights, footprint, gathered_weights, parameters_by_part
 from mavil_edu.hardware import Peak
 from mavil_edu.mavil import Losses, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import forward_by_part, step_by_part
@@ -122,7 +122,7 @@ def test_the_peak_lies_where_gradients_come_as_activations_go():
     assert footprint(config, 64, devices=2).peak - many.peak == many.gradients, "DDP has buckets"
 
 
-def test_weights_that_are_shared_out_take_their_part_of_the_memory_and_half_as_much_exchange_again():
+def test_sharded_weights_take_their_part_of_the_memory_and_go_round_more_often():
     usual, shared = large(), changed(large(), shard_weights=True)
     alone, one, eight = footprint(usual, 1), footprint(shared, 1), footprint(shared, 1, devices=8)
     assert one == alone, "a device that is alone holds all"
@@ -135,7 +135,17 @@ def test_weights_that_are_shared_out_take_their_part_of_the_memory_and_half_as_m
     assert eight.peak < eighths + eight.activations + eight.exchange + eight.working < 0.5 * footprint(usual, 1, devices=8).peak
     rounds = footprint(changed(shared, accumulate=2), 1, devices=8)
     assert rounds.gradients == alone.gradients, "several rounds add up whole gradients"
-    assert exchanged_bytes(shared, 8)[0] == 1.5 * exchanged_bytes(usual, 8)[0]
+    one_view, all_weights = (
+        replace(shared, objective=replace(shared.objective, beta=0.0, inter_views=1)),
+        sum(parameters_by_part(shared.model).values()),
+    )
+    encoders, inside = (
+        sum(sum(block_weights(shared.model)[kind]) for kind in kinds) for kinds in (["encoders"], ["encoders", "fusion", "decoders"])
+    )
+    assert sent_weights(usual) == 2 * all_weights
+    assert sent_weights(one_view) == 2 * all_weights + inside, "a block's weights are gathered a second time for the way back"
+    assert sent_weights(shared) == sent_weights(one_view) + 3 * encoders, "two views: gathered twice more, and gradients once more"
+    assert exchanged_bytes(shared, 8)[0] == 4 * 7 / 8 * sent_weights(shared)
 
 
 class Live(TorchDispatchMode):

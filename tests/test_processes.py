@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from mavil_edu import launch, train
 from mavil_edu.checkpoint import list_checkpoints, load_checkpoint
 from mavil_edu.config import Config, from_dict, tiny
 from mavil_edu.data.loader import training_steps
+from mavil_edu.fast import fast
 from mavil_edu.launch import variables
 from mavil_edu.mavil import MAViL
 from mavil_edu.optimiser import make_optimiser
@@ -152,26 +154,26 @@ def test_only_a_lost_connection_is_told_as_one():
     assert type(told.value) is RuntimeError
 
 
-# Weights shared out (FSDP)
+# Sharded weights (FSDP)
+
+SHARDED = [("usual", 2), ("usual", 4), ("accumulated", 2), ("accumulated", 4), ("hidden", 2), ("a part decoded", 2), ("recomputed", 2)]
 
 
-@pytest.mark.parametrize(
-    ("case", "ranks"), [("usual", 2), ("usual", 4), ("accumulated", 2), ("accumulated", 4), ("hidden", 2), ("a part decoded", 2)]
-)
-def test_processes_that_share_out_the_weights_have_the_losses_and_gradients_of_one(made, case, ranks):
-    (whole,) = of_all(made, case, 1)
-    for shared in of_all(made, f"shared {case}", ranks):
-        assert shared["loss total"].dtype == torch.float64
-        assert furthest(shared, whole)[0] < 1e-6
+@pytest.mark.parametrize(("case", "ranks"), SHARDED)
+def test_losses_and_gradients_of_processes_with_sharded_weights_are_those_of_one(made, case, ranks):
+    (whole,) = of_all(made, "usual" if case == "recomputed" else case, 1)
+    for sharded in of_all(made, f"sharded {case}", ranks):
+        assert sharded["loss total"].dtype == torch.float64
+        assert furthest(sharded, whole)[0] < 1e-6
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_they_step_to_the_weights_of_one_and_each_holds_its_part(made, ranks):
     (whole,) = of_all(made, "usual steps", 1)
-    for shared in of_all(made, "shared steps", ranks):
-        assert furthest(shared, whole)[0] < 1e-6
+    for sharded in of_all(made, "sharded steps", ranks):
+        assert furthest(sharded, whole)[0] < 1e-6
     (all_of_it,) = [json.loads((made / "usual steps-1-0.json").read_text())]
-    held = [json.loads((made / f"shared steps-{ranks}-{rank}.json").read_text()) for rank in range(ranks)]
+    held = [json.loads((made / f"sharded steps-{ranks}-{rank}.json").read_text()) for rank in range(ranks)]
     for name in ("weights", "moments"):
         assert sum(one[name] for one in held) == all_of_it[name]
         assert max(one[name] for one in held) < 1.3 * all_of_it[name] / ranks, "rows are dealt out whole, so parts are not quite alike"
@@ -179,55 +181,74 @@ def test_they_step_to_the_weights_of_one_and_each_holds_its_part(made, ranks):
     assert {one["units"] for one in held} == {1 + 2 + 1 + 2}, "all the rest, and each block: of two encoders, of fusion, of two decoders"
 
 
-def test_a_run_with_shared_weights_is_written_as_any_other(made):
-    rows = [[json.loads(line) for line in (made / name / "metrics.jsonl").read_text().splitlines()] for name in ("run-2", "shared run-2")]
-    for usual, shared in zip(*rows, strict=True):
-        assert {name: value for name, value in shared.items() if name != "seconds"} == pytest.approx(
+def test_a_run_with_sharded_weights_is_written_as_any_other(made):
+    rows = [[json.loads(line) for line in (made / name / "metrics.jsonl").read_text().splitlines()] for name in ("run-2", "sharded run-2")]
+    for usual, sharded in zip(*rows, strict=True):
+        assert {name: value for name, value in sharded.items() if name != "seconds"} == pytest.approx(
             {name: value for name, value in usual.items() if name != "seconds"}, rel=1e-3, abs=1e-4
         )
-    usual, shared = (list_checkpoints(made / name / "checkpoints")[-1] for name in ("run-2", "shared run-2"))
+    usual, sharded = (list_checkpoints(made / name / "checkpoints")[-1] for name in ("run-2", "sharded run-2"))
     for file in ("model.safetensors", "optimiser.safetensors"):
-        ours, wanted = load_file(shared / file), load_file(usual / file)
+        ours, wanted = load_file(sharded / file), load_file(usual / file)
         assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in wanted.items()}
         assert furthest({n: v.float() for n, v in ours.items()}, {n: v.float() for n, v in wanted.items()})[0] < 1e-2
-    returned = load_file(made / "shared run-2-0.safetensors")
-    assert all(torch.equal(returned[name], value) for name, value in load_file(shared / "model.safetensors").items())
+    returned = load_file(made / "sharded run-2-0.safetensors")
+    assert all(torch.equal(returned[name], value) for name, value in load_file(sharded / "model.safetensors").items())
 
 
-def test_a_run_with_shared_weights_that_was_stopped_goes_on_bit_for_bit_with_as_many_processes(made):
-    assert [(made / f"shared-broken-off-stopped-{rank}.txt").read_text() for rank in range(2)] == ["stopped by SIGTERM after step 3"] * 2
-    ended, whole = (list_checkpoints(made / name / "checkpoints")[-1] for name in ("shared-broken-off", "shared run-2"))
+def test_a_run_with_sharded_weights_that_was_stopped_goes_on_bit_for_bit_with_as_many_processes(made):
+    assert [(made / f"sharded-broken-off-stopped-{rank}.txt").read_text() for rank in range(2)] == ["stopped by SIGTERM after step 3"] * 2
+    ended, whole = (list_checkpoints(made / name / "checkpoints")[-1] for name in ("sharded-broken-off", "sharded run-2"))
     assert ended.name == whole.name == "step-0000008"
     for file in ("model.safetensors", "optimiser.safetensors", "random.safetensors"):
         assert (ended / file).read_bytes() == (whole / file).read_bytes()
 
 
-def test_what_two_processes_with_shared_weights_saved_one_process_goes_on_with(made, tmp_path):
+def test_what_two_processes_with_sharded_weights_saved_one_process_goes_on_with(made, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(made / "shared-broken-off", run)
+    shutil.copytree(made / "sharded-broken-off", run)
     shutil.rmtree(run / "checkpoints" / "step-0000008")
     config = small_config(shard_weights=True)
     model, progress = train.train(config, Noise(10, config), held_out_of(config, Noise(6, config)), run, resume=True)
     assert progress.step == 8
-    wanted = load_file(made / "shared run-2" / "model" / "model.safetensors")
+    wanted = load_file(made / "sharded run-2" / "model" / "model.safetensors")
     assert furthest(dict(model.state_dict()), wanted)[0] < 1e-2
 
 
-def test_what_docs_scaling_says_of_shared_weights_is_what_the_stored_result_says_and_the_script_that_made_it_runs():
-    ways = json.loads((TESTS.parent / "results" / "shared_weights.json").read_text())["presets"]["paper"]
+def test_a_run_with_sharded_weights_that_has_ended_is_what_it_was_when_it_is_resumed(made):
+    found, wanted = load_file(made / "sharded-ended.safetensors"), load_file(made / "sharded-broken-off" / "model" / "model.safetensors")
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_run_may_shard_its_weights_from_a_checkpoint_on_and_first_weights_that_differ_are_refused(made):
+    rows = [[json.loads(line) for line in (made / name / "metrics.jsonl").read_text().splitlines()] for name in ("run-1", "sharded-later")]
+    assert [row["total"] for row in rows[1]] == pytest.approx([row["total"] for row in rows[0]], rel=1e-3)
+    for rank in range(2):
+        assert "ProcessError: The processes find different first weights" in (made / f"different-{rank}.txt").read_text()
+
+
+def test_compiled_blocks_are_refused_where_weights_are_sharded(made):
+    for rank in range(2):
+        assert "ProcessError: Compiled blocks were never tried with sharded weights" in (made / f"compiled-{rank}.txt").read_text()
+    sharded = replace(tiny(), train=replace(tiny().train, shard_weights=True))
+    assert not fast(sharded, torch.device("cuda")).train.compile and fast(tiny(), torch.device("cuda")).train.compile
+
+
+def test_what_docs_scaling_says_of_sharded_weights_is_what_the_stored_result_says_and_the_script_that_made_it_runs():
+    ways = json.loads((TESTS.parent / "results" / "sharded_weights.json").read_text())["presets"]["paper"]
     text = (TESTS.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
     for way, found in ways.items():
         most = max(one["megabytes"] for one in found["each"])
         seconds = max(one["seconds"] for one in found["each"])
         weights = found["each"][0]["weights"] / 1e6
         assert f"| {way} | {weights:.1f} M | {most:,.0f} | {found['formula_megabytes']:,.0f} | {seconds:.0f} |" in text
-    command = [sys.executable, TESTS.parent / "scripts" / "shared_weights.py", "--presets", "tiny", "--steps", "1", "--only", "shared out"]
+    command = [sys.executable, TESTS.parent / "scripts" / "sharded_weights.py", "--presets", "tiny", "--steps", "1", "--only", "sharded"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=True)
-    (first, second) = json.loads(done.stdout)["presets"]["tiny"]["shared out"]["each"]
+    (first, second) = json.loads(done.stdout)["presets"]["tiny"]["sharded"]["each"]
     assert first["weights"] + second["weights"] == sum(p.numel() for p in MAViL(tiny()).parameters())
 
 
-def test_shared_weights_are_refused_in_a_precision_that_they_cannot_be_trained_in(monkeypatch):
+def test_sharded_weights_are_refused_in_a_precision_that_they_cannot_be_trained_in(monkeypatch):
     for name, value in variables(0, 2, 1).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ProcessError, match="16-mixed leave --config.train.shard-weights out"):

@@ -1,9 +1,9 @@
-"""What sharing weights out among processes saves and costs: memory and seconds of a step, each way in processes of its own.
+"""What sharded weights save and cost: memory and seconds of a step, each way in processes of its own.
 
-    OMP_NUM_THREADS=1 python scripts/shared_weights.py --presets paper --out results/shared_weights.json
-    OMP_NUM_THREADS=1 python scripts/shared_weights.py --presets large --only "shared out"
+    OMP_NUM_THREADS=1 python scripts/sharded_weights.py --presets paper --out results/sharded_weights.json
+    OMP_NUM_THREADS=1 python scripts/sharded_weights.py --presets large --only sharded
 
-Every process holds the whole model ("replicated", DDP), or its part of it ("shared out", FSDP). The memory is what a process holds at most
+Every process holds the whole model ("replicated", DDP), or its part of it ("sharded", FSDP). The memory is what a process holds at most
 in the steps after the first, beside what it held before there was a model; on a GPU what CUDA's allocator gives out. The seconds are those
 of whole steps on noise; on a CPU the two ways are not timed in turn, so that on a busy machine they say little.
 """
@@ -26,11 +26,10 @@ from mavil_edu.config import PRESETS, Config
 from mavil_edu.footprint import footprint
 from mavil_edu.hardware import MEGABYTE, Memory
 from mavil_edu.launch import place, watch
-from mavil_edu.processes import join, machine
-from mavil_edu.sharding import is_shared_out
+from mavil_edu.processes import is_sharded, join, machine
 from mavil_edu.stopwatch import wait_for
 
-WAYS = {"replicated": False, "shared out": True}
+WAYS = {"replicated": False, "sharded": True}
 
 
 def config_of(preset: str, way: str, rows: int) -> Config:
@@ -54,7 +53,7 @@ def one_process(preset: str, way: str, rows: int, steps: int, out: Path) -> None
         case.whole()
         wait_for(device)
         took.append(time.perf_counter() - started)
-    held = sum((p.to_local() if is_shared_out(case.fabric) else p).numel() for p in case.bare.parameters())
+    held = sum((p.to_local() if is_sharded(case.fabric) else p).numel() for p in case.bare.parameters())
     answer = {"megabytes": memory.peak() - before, "weights": held, "seconds": median(took), "machine": machine(device)}
     (out / f"{place().rank}.json").write_text(json.dumps(answer))
 
