@@ -68,8 +68,8 @@ def gather(into: Path) -> None:
     shutil.copytree(ROOT / "docs" / "images", into / "docs" / "images")
     for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
         (into / name).write_text(relinked((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")
-    for folder in ("docs", "results", "results/benchmark"):  # tables that pages link to
-        (into / folder).mkdir(exist_ok=True)
+    for folder in ("docs", "results", "results/benchmark", "results/options/standard"):  # tables that pages link to
+        (into / folder).mkdir(parents=True, exist_ok=True)
         for path in (ROOT / folder).glob("*.json"):
             shutil.copy(path, into / folder)
     shutil.copytree(Path(__file__).parent / "_static", into / "_static")
