@@ -92,6 +92,7 @@ def targets_of(teacher: MAViL, audio: Tensor, video: Tensor) -> dict[str, Tensor
     return {"audio": normalise_tokens(fused_a.patch_tokens), "video": normalise_tokens(fused_v.patch_tokens)}
 
 
+# %%
 def taught(teacher: MAViL, patches: dict[str, Tensor], dtype: torch.dtype = torch.float) -> dict[str, Tensor]:
     """The same for many clips, little by little; those to train on in 16 bits, for memory's sake."""
     parts = {"audio": [], "video": []}
