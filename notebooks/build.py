@@ -29,6 +29,7 @@ from mavil_edu.course.budget import budget_of, peak_megabytes
 from mavil_edu.course.registry import find_exercise
 
 HERE = Path(__file__).resolve().parent
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # a terminal's, in which IPython writes tracebacks: hard to read on some pages
 SOURCES = HERE / "src"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -77,7 +78,7 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)  # without a kernel it shows nothing; its picture beside it does
             if "traceback" in output:  # of an error shown on purpose, which names files where they lie on this machine
-                output.traceback = [line.replace(f"{HERE.parent}{os.sep}", "") for line in output.traceback]
+                output.traceback = [COLOURS.sub("", line.replace(f"{HERE.parent}{os.sep}", "")) for line in output.traceback]
 
 
 def _measured(target: Path, seconds: float, megabytes: float) -> str:
