@@ -304,8 +304,8 @@ def save_checkpoint(
     """Writes all that a run needs to go on, as one folder moved into place by one rename, and removes others.
 
     Kept are the two newest, and of all the one whose `state["held_out"]`, the total loss on held-out clips, is lowest, where it is known.
-    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. optimiser_state: its
-    `state_dict`. state: what JSON can hold. random: the states of random generators, by name.
+    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. optimiser_state: the
+    optimiser's `state_dict`. state: what JSON can hold. random: the states of random generators, by name.
     """
     moments = {f"{index}.{name}": value for index, values in optimiser_state["state"].items() for name, value in values.items()}
 

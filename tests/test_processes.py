@@ -26,6 +26,7 @@ from mavil_edu.launch import variables
 from mavil_edu.mavil import MAViL
 from mavil_edu.optimiser import make_optimiser
 from mavil_edu.processes import LeftAlone, ProcessError, check_shared, join, meeting
+from mavil_edu.run import resumed_config
 
 TESTS = Path(__file__).parent
 SAMPLES = TESTS.parent / "data_samples"
@@ -225,6 +226,13 @@ def test_a_run_may_shard_its_weights_from_a_checkpoint_on_and_first_weights_that
     assert [row["total"] for row in rows[1]] == pytest.approx([row["total"] for row in rows[0]], rel=1e-3)
     for rank in range(2):
         assert "ProcessError: The processes find different first weights" in (made / f"different-{rank}.txt").read_text()
+
+
+def test_a_resumed_run_keeps_its_config_but_is_sharded_where_either_says_so():
+    stored, sharded = tiny(), train.with_shards(tiny(), True)
+    asked = replace(sharded, train=replace(sharded.train, batch=7))
+    assert resumed_config({"config": stored}, stored) == stored
+    assert resumed_config({"config": stored}, asked) == resumed_config({"config": sharded}, stored) == sharded
 
 
 def test_compiled_blocks_are_refused_where_weights_are_sharded(made):
