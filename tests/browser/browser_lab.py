@@ -112,12 +112,14 @@ class Lab:
         """Opens notebooks in the browser, takes the steps of each, and tells what was found: see visit.mjs.
 
         steps: notebook's path in `self.course` -> steps. patience: seconds that a step may take; Run All has the tolerated minutes of the
-        lesson's budget besides. Raises RuntimeError where the browser itself fails.
+        lesson's budget besides. Raises RuntimeError where the browser itself fails, TimeoutExpired where it hangs.
         """
         visits = [{"notebook": path, "minutes": self._minutes(path), "steps": each} for path, each in steps.items()]
         wish = {"url": self.url, "token": self.token, "browser": chromium(), "flags": FLAGS, "patience": patience, "visits": visits}
         wish |= {"screenshots": str(screenshots) if screenshots else None}
-        done = subprocess.run(["node", str(HERE / "visit.mjs")], input=json.dumps(wish), capture_output=True, text=True, check=False)
+        longest = sum(patience * (1 + len(each["steps"])) + 60 * each["minutes"] for each in visits)
+        command = ["node", str(HERE / "visit.mjs")]
+        done = subprocess.run(command, input=json.dumps(wish), capture_output=True, text=True, check=False, timeout=longest)
         if done.returncode:
             raise RuntimeError(f"The browser failed:\n{done.stderr[-4000:]}")
         return json.loads(done.stdout)

@@ -36,13 +36,14 @@ export async function setTheme(page, theme) {
   await page.waitForTimeout(300); // colours fade over
 }
 
-/** In the page: every code cell was run, or one failed, after which none is. */
+/** In the page: Run All has ended, and every code cell was run, or one failed, after which none is. */
 function everyCellHasEnded() {
   const cells = window.panel.content.widgets.map((cell) => cell.model).filter((model) => model.type === "code");
   const failed = (model) =>
     !(model.getMetadata("tags") ?? []).includes("raises-exception") &&
     model.outputs.toJSON().some((output) => output.output_type === "error");
-  return cells.some(failed) || cells.every((model) => model.executionCount !== null || !model.sharedModel.getSource().trim());
+  const wasRun = (model) => model.executionCount !== null || !model.sharedModel.getSource().trim();
+  return window.runAllEnded && (cells.some(failed) || cells.every(wasRun));
 }
 
 /** In the page: each widget among the outputs stands there, or the words that it cannot be shown. */
@@ -64,17 +65,14 @@ export async function runAll(page, patience) {
     window.runAllEnded = false;
     window.jupyterapp.commands.execute("notebook:run-all-cells").finally(() => (window.runAllEnded = true));
   });
+  // Run All's promise ends at the first error, be it a wanted one, after which the other cells are still run.
   const inTime = await page
-    .waitForFunction(() => window.runAllEnded, null, { timeout: 1000 * patience, polling: 200 })
+    .waitForFunction(everyCellHasEnded, null, { timeout: 1000 * patience, polling: 200 })
     .then(() => true)
     .catch((error) => {
       if (error.name !== "TimeoutError") throw error;
       return false;
     });
-  // Run All ends with the kernel's reply, and what the last cells put out may come after it.
-  await page.waitForFunction(everyCellHasEnded, null, { timeout: 10_000, polling: 100 }).catch((error) => {
-    if (error.name !== "TimeoutError") throw error; // cells that were not run are told below
-  });
   const complaints = await page.evaluate(() => {
     const found = [];
     window.panel.content.widgets.forEach((cell, index) => {

@@ -36,7 +36,8 @@ def found(request):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         wish |= {"url": f"http://127.0.0.1:{server.server_port}/", "screenshots": str(screenshots) if screenshots else None}
-        done = subprocess.run(["node", str(HERE / "site.mjs")], input=json.dumps(wish), capture_output=True, text=True, check=False)
+        command = ["node", str(HERE / "site.mjs")]
+        done = subprocess.run(command, input=json.dumps(wish), capture_output=True, text=True, check=False, timeout=1800)
         server.shutdown()
     assert not done.returncode, done.stderr[-4000:]
     return json.loads(done.stdout)
