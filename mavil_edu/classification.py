@@ -1,4 +1,4 @@
-"""How well classes are told: metrics of scores (by torchmetrics), the answers that need no learning, predictions as a table, a picture."""
+"""How well classes are told: metrics of scores (by scikit-learn), the answers that need no learning, predictions as a table, a picture."""
 
 import csv
 import io
@@ -36,20 +36,20 @@ def metrics(scores: Tensor, target: Tensor, multi_label: bool) -> dict:
     scores: (n, classes) in [0, 1]. target: (n, classes) of 0 and 1. Returns, where a clip has one class, `accuracy` (of the highest score),
     its standard error over clips and `top5`; `map`, the mean over those classes that any clip has; `per_class_ap`, None for the others.
     """
-    from torchmetrics.functional.classification import multiclass_accuracy, multilabel_average_precision
+    from sklearn.metrics import accuracy_score, average_precision_score, top_k_accuracy_score
 
+    scores, target = scores.detach().cpu(), target.detach().cpu()
     n, classes = target.shape
     present = target.any(dim=0)
     precision = torch.full((classes,), math.nan)
-    asked = target[:, present]
-    found = multilabel_average_precision(scores[:, present], asked.long(), num_labels=int(present.sum()), average="none")
-    precision[present] = torch.atleast_1d(found).float()
+    found = average_precision_score(target[:, present].long().numpy(), scores[:, present].numpy(), average=None)
+    precision[present] = torch.atleast_1d(torch.as_tensor(found)).float()
     said = {"map": float(precision[present].mean()), "per_class_ap": [None if math.isnan(p) else p for p in precision.tolist()]}
     if multi_label:
         return said
-    truth = target.argmax(dim=1)
-    accuracy = float(multiclass_accuracy(scores, truth, num_classes=classes, average="micro"))
-    top = {"top5": float(multiclass_accuracy(scores, truth, num_classes=classes, average="micro", top_k=5))} if classes > 5 else {}
+    truth = target.argmax(dim=1).numpy()
+    accuracy = float(accuracy_score(truth, scores.argmax(dim=1).numpy()))
+    top = {"top5": float(top_k_accuracy_score(truth, scores.numpy(), k=5, labels=range(classes)))} if classes > 5 else {}
     return {"accuracy": accuracy, "error": math.sqrt(accuracy * (1 - accuracy) / n)} | top | said
 
 
@@ -58,9 +58,10 @@ def confusion(scores: Tensor, target: Tensor) -> Tensor:
 
     scores, target: as `metrics` takes them.
     """
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
+    from sklearn.metrics import confusion_matrix
 
-    return multiclass_confusion_matrix(scores.argmax(dim=1), target.argmax(dim=1), num_classes=target.shape[1])
+    said, truth = (one.detach().cpu().argmax(dim=1).numpy() for one in (scores, target))
+    return torch.from_numpy(confusion_matrix(truth, said, labels=range(target.shape[1])))
 
 
 def trivial_answers(training: Tensor, asked: Tensor, multi_label: bool, bce: bool) -> dict[str, float]:

@@ -16,7 +16,7 @@ SAMPLES = Path(__file__).parent.parent / "data_samples"
 def mavil(*arguments: object, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "mavil_edu", *map(str, arguments)]
     root = str(Path(__file__).parent.parent)
-    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "2", "COLUMNS": "100"}
+    environment = os.environ | {"PYTHONPATH": root, "COLUMNS": "100"}
     return subprocess.run(command, cwd=cwd, timeout=timeout, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -101,7 +101,7 @@ def test_a_run_is_never_overwritten_and_can_be_resumed_when_it_is_complete(run, 
 def test_a_killed_run_resumes_to_the_weights_of_one_that_never_stopped(run, clips, tmp_path):
     arguments = ["pretrain", "--data", clips, "--preset", "tiny", "--steps", "3", "--config.train.evaluate-every", "2"]
     command = [sys.executable, "-m", "mavil_edu", *map(str, arguments), "--out", str(tmp_path / "run"), "--config.train.save-every", "1"]
-    environment = os.environ | {"PYTHONPATH": str(SAMPLES.parent), "OMP_NUM_THREADS": "2"}
+    environment = os.environ | {"PYTHONPATH": str(SAMPLES.parent)}
     command += ["--workers", "1"]  # and a process of its own for decoding changes nothing
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
