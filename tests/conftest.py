@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,35 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+SHOWN = 0.15  # processor seconds from a control to its picture, on a machine that does the yardstick's work in PACE seconds
+PACE = 0.006
+
+
+def processor_seconds(action) -> float:
+    begin = time.thread_time()
+    action()
+    return time.thread_time() - begin
+
+
+def yardstick() -> None:
+    sum(i * i for i in range(100_000))
+
+
+@pytest.fixture
+def shown_in_time(one_thread):
+    """Asserts that an explorer shows its quickest choice in 150 ms, or on a slower machine in as much longer as anything takes there.
+
+    Takes the explorer and (name of a control, its next value) one after another.
+    """
+
+    def check(explorer, *choices: tuple[str, object]) -> None:
+        taken, paces = [], []
+        for name, value in choices:
+            assert explorer.controls[name].value != value, f"{name} is {value} already, and nothing is to be shown"
+            paces.append(processor_seconds(yardstick))
+            taken.append(processor_seconds(lambda name=name, value=value: setattr(explorer.controls[name], "value", value)))
+        assert min(taken) < SHOWN * max(1.0, min(paces) / PACE), (taken, paces)
+
+    return check

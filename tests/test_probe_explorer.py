@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import time
 
 import numpy as np
 import pytest
@@ -82,14 +81,8 @@ def test_a_good_bar_is_longer_than_a_bad_one(explorer):
     assert length((27, 122, 75)) > 3 * max(length((11, 98, 164)), 1)  # green: knows; blue: knows nothing
 
 
-def test_every_choice_is_shown_in_under_150_ms(explorer):
-    taken = []
-    for cause, sense in (("kind", "audio"), ("size", "video"), ("kind", "video")):
-        explorer.controls["cause"].value = cause
-        begin = time.thread_time()
-        explorer.controls["sense"].value = sense
-        taken.append(time.thread_time() - begin)
-    assert min(taken) < 0.15
+def test_every_choice_is_shown_in_under_150_ms(explorer, shown_in_time):
+    shown_in_time(explorer, ("cause", "kind"), ("sense", "video"), ("cause", "size"), ("sense", "audio"))
 
 
 def test_without_a_kernel_picture_and_sentence_remain(explorer):

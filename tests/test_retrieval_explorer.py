@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import time
 
 import numpy as np
 import pytest
@@ -82,13 +81,8 @@ def test_buttons_move_and_stop_at_both_ends_and_any_stays_within(explorer):
         assert 0 <= explorer.controls["clip"].value < N
 
 
-def test_every_choice_is_shown_in_under_150_ms(explorer):
-    taken = []
-    for clip in (3, 4, 5):
-        begin = time.thread_time()
-        explorer.controls["clip"].value = clip
-        taken.append(time.thread_time() - begin)
-    assert min(taken) < 0.15
+def test_every_choice_is_shown_in_under_150_ms(explorer, shown_in_time):
+    shown_in_time(explorer, ("clip", 3), ("clip", 4), ("clip", 5))
 
 
 def test_without_a_kernel_the_picture_the_players_and_the_sentence_remain(explorer):
