@@ -62,8 +62,8 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
 
 
-def _axes(width: float, height: float, rows: int = 1, columns: int = 1, **options):
-    figure = Figure(figsize=(width, height), facecolor=PAPER, layout="constrained")
+def _axes(width: float, height: float, rows: int = 1, columns: int = 1, layout: str | None = "constrained", **options):
+    figure = Figure(figsize=(width, height), facecolor=PAPER, layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for ax in axes.flat:
         ax.set_facecolor(PAPER)

@@ -50,8 +50,7 @@ def seed_by_seed(more: Sequence[float], less: Sequence[float], found: Interval, 
 
     more, less: by seed, in points of the metric. least: the smallest difference of interest, drawn as a grey band about 0.
     """
-    figure, axes = _axes(8.8, 2.6, 1, 2, width_ratios=[3, 5])
-    figure.set_layout_engine("none")  # looking for room takes longer than drawing
+    figure, axes = _axes(8.8, 2.6, 1, 2, layout=None, width_ratios=[3, 5])  # looking for room takes longer than drawing
     arms, points = axes[0]
     arms.set_position((0.05, 0.12, 0.3, 0.76))
     points.set_position((0.43, 0.12, 0.55, 0.76))
