@@ -1,5 +1,7 @@
 """The command line as people use it: real processes, real files, real exit codes."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -7,8 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
+
+from mavil_edu.cli import main
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"
 
@@ -18,6 +23,17 @@ def mavil(*arguments: object, cwd: Path | None = None, timeout: float = 300) -> 
     root = str(Path(__file__).parent.parent)
     environment = os.environ | {"PYTHONPATH": root, "COLUMNS": "100"}
     return subprocess.run(command, cwd=cwd, timeout=timeout, capture_output=True, text=True, env=environment, check=False)
+
+
+def here(*arguments: object) -> subprocess.CompletedProcess:
+    """What `mavil` gives, from this process: a start of Python, torch and Fabric is saved where nothing of it is asked."""
+    said, complained = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, COLUMNS="100"), contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+        try:
+            status = main([*map(str, arguments)])
+        except SystemExit as end:
+            status = end.code
+    return subprocess.CompletedProcess(arguments, status, said.getvalue(), complained.getvalue())
 
 
 def refused(done: subprocess.CompletedProcess, *words: str) -> None:
@@ -63,8 +79,8 @@ def test_help_answers_in_1_5_seconds_and_names_an_example_for_every_command():
 def test_nothing_asked_shows_the_help_and_a_wrong_word_the_right_ones():
     assert "subcommands" in mavil().stdout
     refused(mavil("pretrian"), "pretrain", "reconstruct")
-    refused(mavil("inspect"), "Name one or more files")
-    refused(mavil("pretrain", "--data", "a", "--out", "b", "--config.train.btach", 4), "batch")
+    refused(here("inspect"), "Name one or more files")
+    refused(here("pretrain", "--data", "a", "--out", "b", "--config.train.btach", 4), "batch")
 
 
 def test_pretrain_writes_everything_that_others_rely_on(run, clips):
@@ -90,8 +106,8 @@ def test_pretrain_writes_everything_that_others_rely_on(run, clips):
 
 
 def test_a_run_is_never_overwritten_and_can_be_resumed_when_it_is_complete(run, clips):
-    refused(mavil("pretrain", "--data", clips, "--out", run, "--steps", 3), "--resume", "not empty")
-    refused(mavil("pretrain", "--data", SAMPLES, "--out", run, "--resume"), "not those")
+    refused(here("pretrain", "--data", clips, "--out", run, "--steps", 3), "--resume", "not empty")
+    refused(here("pretrain", "--data", SAMPLES, "--out", run, "--resume"), "not those")
     before = (run / "model" / "model.safetensors").read_bytes()
     done = mavil("pretrain", "--data", clips, "--out", run, "--resume")
     assert done.returncode == 0, done.stderr
@@ -128,7 +144,7 @@ def test_reconstruct_takes_a_run_or_the_shipped_model_and_anyones_file(run, tmp_
 @pytest.mark.parametrize(("hidden", "shown"), [("audio", "video"), ("video", "audio")])
 def test_reconstruct_makes_the_sound_from_the_sight_alone_and_the_reverse(tmp_path, hidden, shown):
     clip = sorted(SAMPLES.glob("*.mp4"))[0]
-    done = mavil("reconstruct", clip, "--out", tmp_path / "o", f"--{hidden}-ratio", 1, f"--{shown}-ratio", 0)
+    done = here("reconstruct", clip, "--out", tmp_path / "o", f"--{hidden}-ratio", 1, f"--{shown}-ratio", 0)
     assert done.returncode == 0, done.stderr
     caption = json.loads((tmp_path / "o" / "examples.json").read_text())[0]["figures"][0]["caption"]
     shares = {"audio": "100 % of the sound", "video": "100 % of the picture"}
@@ -137,11 +153,11 @@ def test_reconstruct_makes_the_sound_from_the_sight_alone_and_the_reverse(tmp_pa
 
 def test_reconstruct_and_pretrain_hide_by_the_strategy_that_is_asked_for(clips, tmp_path):
     masking = ["--audio-masking", "time", "--video-masking", "frame"]
-    done = mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", *masking)
+    done = here("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", *masking)
     assert done.returncode == 0, done.stderr
     caption = json.loads((tmp_path / "o" / "examples.json").read_text())[0]["figures"][0]["caption"]
     assert "75 % of the picture and 81 % of the sound hidden" in caption, "26 of 32 columns, 3 of 4 time patches"
-    refused(mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "p", "--audio-masking", "tube"), "audio-masking", "frequency")
+    refused(here("reconstruct", clips / "000.mp4", "--out", tmp_path / "p", "--audio-masking", "tube"), "audio-masking", "frequency")
     options = ["--config.objective.audio-ratio", 1, "--config.objective.inter-views", 1, "--config.model.fusion-kind", "bottleneck"]
     done = mavil(
         "pretrain", "--data", clips, "--steps", 2, "--out", tmp_path / "run", *options, "--config.objective.video-masking", "block"
@@ -156,34 +172,34 @@ def test_reconstruct_and_pretrain_hide_by_the_strategy_that_is_asked_for(clips, 
 
 def test_masks_draws_every_strategy_on_any_clip(tmp_path):
     options = ["--preset", "tiny", "--ratios", 0.5, 0.9, "--clip", SAMPLES / "000.mp4"]
-    one, two = (mavil("masks", "--out", tmp_path / f"{name}.png", *options) for name in "ab")
+    one, two = (run("masks", "--out", tmp_path / f"{run.__name__}.png", *options) for run in (mavil, here))
     assert one.returncode == 0, one.stderr
     assert "time+frequency 32 of 64 at 0.5, 58 of 64 at 0.9" in one.stderr and "block 32 of 64 at 0.5" in one.stderr
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes(), two.stderr
-    refused(mavil("masks", "--out", tmp_path / "a.mp4"), ".png")
-    refused(mavil("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios", 1.5), "between 0")
-    refused(mavil("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--clip", tmp_path / "none.mp4"), "none.mp4")
-    refused(mavil("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios"), "ratios")
+    assert (tmp_path / "mavil.png").read_bytes() == (tmp_path / "here.png").read_bytes(), two.stderr
+    refused(here("masks", "--out", tmp_path / "a.mp4"), ".png")
+    refused(here("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios", 1.5), "between 0")
+    refused(here("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--clip", tmp_path / "none.mp4"), "none.mp4")
+    refused(here("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios"), "ratios")
 
 
 def test_reconstruct_refuses_what_it_cannot_use_with_a_sentence(clips, tmp_path):
-    refused(mavil("reconstruct", clips / "broken.mp4", "--out", tmp_path / "o"), "broken.mp4")
-    refused(mavil("reconstruct", clips / "missing.mp4", "--out", tmp_path / "o"), "missing.mp4")
-    refused(mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", "--checkpoint", tmp_path), "holds no model")
-    refused(mavil("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", "--audio-ratio", 1.5), "1.5")
+    refused(here("reconstruct", clips / "broken.mp4", "--out", tmp_path / "o"), "broken.mp4")
+    refused(here("reconstruct", clips / "missing.mp4", "--out", tmp_path / "o"), "missing.mp4")
+    refused(here("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", "--checkpoint", tmp_path), "holds no model")
+    refused(here("reconstruct", clips / "000.mp4", "--out", tmp_path / "o", "--audio-ratio", 1.5), "1.5")
 
 
 def test_pretrain_refuses_folders_without_a_usable_clip(tmp_path):
     refused(mavil("pretrain", "--data", tmp_path / "nowhere", "--out", tmp_path / "o"), "nowhere")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.mp4").write_bytes(b"junk")
-    refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o"), "a.mp4", "unreadable")
+    refused(here("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o"), "a.mp4", "unreadable")
     assert not (tmp_path / "o").exists()
-    refused(mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--steps", 1, "--minutes", 1), "not both")
+    refused(here("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--steps", 1, "--minutes", 1), "not both")
     refused(
-        mavil("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--config.model.encoder.width", 100), "--config", "multiple"
+        here("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--config.model.encoder.width", 100), "--config", "multiple"
     )
-    refused(mavil("pretrain", "--data", SAMPLES, "--out", tmp_path / "o", "--resume"), "no run")
+    refused(here("pretrain", "--data", SAMPLES, "--out", tmp_path / "o", "--resume"), "no run")
 
 
 def test_inspect_says_which_file_is_unusable_and_sets_the_exit_code(clips):
@@ -197,19 +213,19 @@ def test_inspect_says_which_file_is_unusable_and_sets_the_exit_code(clips):
     assert rows["broken.mp4"]["status"] == rows["empty.webm"]["status"] == "unreadable"
     assert "notes.txt" not in rows and len(rows) == 14
     assert rows["000.mp4"]["audio_tokens"] == rows["000.mp4"]["video_tokens"] == 64
-    table = mavil("inspect", clips)
+    table = here("inspect", clips)
     assert table.returncode == 1 and "broken.mp4" in table.stdout
-    missing = mavil("inspect", clips / "missing.mp4")
+    missing = here("inspect", clips / "missing.mp4")
     assert missing.returncode == 1 and "unreadable" in missing.stdout and "Traceback" not in missing.stderr
     (clips / "none").mkdir()
-    refused(mavil("inspect", clips / "none"), "no media file")
+    refused(here("inspect", clips / "none"), "no media file")
 
 
 def test_world_makes_clips_that_inspect_calls_ok(tmp_path):
     done = mavil("world", "--clips", 2, "--seed", 3, "--out", tmp_path / "w")
     assert done.returncode == 0, done.stderr
-    assert mavil("inspect", tmp_path / "w").returncode == 0
-    refused(mavil("world", "--clips", 0, "--out", tmp_path / "v"), "1 clip or more")
+    assert here("inspect", tmp_path / "w").returncode == 0
+    refused(here("world", "--clips", 0, "--out", tmp_path / "v"), "1 clip or more")
 
 
 def test_an_error_that_is_ours_can_be_traced_on_demand(tmp_path):
