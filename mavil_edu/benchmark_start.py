@@ -19,6 +19,7 @@ STARTS = {
     "import torch": ["-c", "import torch"],
     "import mavil_edu": ["-c", "import mavil_edu"],
     "its model": ["-c", "from mavil_edu import MAViL"],
+    "its training": ["-c", "import mavil_edu.run"],
     "mavil-edu --help": ["-m", "mavil_edu", "--help"],
 }
 PROMPT = 150.0  # milliseconds in which a choice is to be shown

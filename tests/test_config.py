@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,14 @@ def test_a_model_is_imported_without_what_training_alone_needs():
     heavy = ("lightning_fabric", "torch.distributed.fsdp", "torchvision", "av")
     code = f"import sys, mavil_edu.mavil; sys.exit(any(m in sys.modules for m in {heavy}))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_is_imported_without_what_evaluation_alone_needs():
+    """Fabric asks which torchmetrics there is by importing it, with torchvision and transformers: so the package does without it."""
+    heavy = ("torchmetrics", "torchvision", "transformers", "sklearn", "scipy")
+    code = f"import sys, mavil_edu.run; sys.exit(', '.join(m for m in {heavy} if m in sys.modules) or None)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "torchmetrics" not in (Path(__file__).parents[1] / "pyproject.toml").read_text()
 
 
 def test_help_and_configs_import_neither_torch_nor_torchvision():
