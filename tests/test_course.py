@@ -1,5 +1,6 @@
 """What surrounds the exercises: the commands check, progress and doctor, the lessons' budgets, and what the builder inserts."""
 
+import importlib.util
 import json
 import os
 import re
@@ -335,7 +336,7 @@ def timed_lesson(folder: Path, name: str, minutes: str) -> None:
 
 
 def test_nbval_fails_once_where_a_lesson_takes_more_than_three_times_its_minutes(tmp_path):
-    timed_lesson(tmp_path, "01_slow", "0.01")  # 0.6 s declared, 2 s taken
+    timed_lesson(tmp_path, "01_slow", "0.001")  # 0.06 s declared, 2 s taken
     timed_lesson(tmp_path, "02_quick", "1")
     (tmp_path / "conftest.py").write_text((ROOT / "notebooks" / "conftest.py").read_text())
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "--nbval"]
@@ -345,4 +346,15 @@ def test_nbval_fails_once_where_a_lesson_takes_more_than_three_times_its_minutes
     )
     assert done.returncode == 1 and "1 failed, 5 passed" in done.stdout, done.stdout
     assert re.search(r"01_slow\.ipynb has taken 0\.\d\d minutes", done.stdout)
-    assert "it declares 0.01, and 3 times that is too much" in done.stdout
+    assert "it declares 0.001, and 3 times that is too much, even with" in done.stdout
+
+
+def test_a_machine_half_as_fast_is_given_twice_the_minutes(monkeypatch):
+    spec = importlib.util.spec_from_file_location("lessons_conftest", ROOT / "notebooks" / "conftest.py")
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    lesson = lessons()[0]
+    for times, rate, complaints in ((5, 0.5, 0), (7, 0.5, 1), (2.9, 2.0, 0), (5, 2.0, 1)):
+        monkeypatch.setattr(conftest, "matrix_rate", lambda seconds, rate=rate: rate * conftest.REFERENCE_RATE)
+        monkeypatch.setitem(conftest.seconds, lesson, times * 60 * budget_of(lesson).minutes)
+        assert len(list(conftest.over_budget(lesson, 100.0))) == complaints, (times, rate)

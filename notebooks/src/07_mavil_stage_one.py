@@ -528,13 +528,13 @@ rows = {
 }
 
 # %%
-print(f"{'':38}" + "".join(f"{name:>18}" for name in ("full", "contrast alone", "shuffled pairs", "untrained")))
+print(f"{'':36}" + "".join(f"{name:>16}" for name in ("full", "contrast alone", "shuffled pairs", "untrained")))
 for title, value in rows.items():
     cells = []
     for name in ("full", "contrast alone", "shuffled pairs", "untrained"):
         seeds = torch.tensor([value(run) for run in results[name]]) if name != "untrained" or "R@5" not in title else torch.zeros(0)
         cells.append(f"{seeds.mean():.2f} ± {seeds.std():.2f}" if len(seeds) > 1 else "")
-    print(f"{title:38}" + "".join(f"{cell:>18}" for cell in cells))
+    print(f"{title:36}" + "".join(f"{cell:>16}" for cell in cells))
 
 # %% [markdown]
 # Read it slowly; it holds more than the headline.
