@@ -30,8 +30,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-SHOWN = 0.15  # processor seconds from a control to its picture, on a machine that does the yardstick's work in PACE seconds
-PACE = 0.006
+PACE = 0.006  # processor seconds of the yardstick's work on the machine whose seconds are meant
 
 
 def processor_seconds(action) -> float:
@@ -45,19 +44,19 @@ def yardstick() -> None:
 
 
 @pytest.fixture
-def shown_in_time(one_thread):
-    """Asserts that an explorer shows its quickest choice in 150 ms, or on a slower machine in as much longer as anything takes there.
+def seconds_until_shown(one_thread):
+    """Processor seconds in which an explorer shows its quickest choice; on a slower machine, as many as it would be on that of PACE.
 
     Takes the explorer and (name of a control, its next value) one after another.
     """
 
-    def check(explorer, *choices: tuple[str, object]) -> None:
+    def measured(explorer, *choices: tuple[str, object]) -> float:
         taken, paces = [], []
         for name, value in choices:
             paces.append(processor_seconds(yardstick))
             kept = explorer._show.cache_info().currsize
             taken.append(processor_seconds(lambda name=name, value=value: setattr(explorer.controls[name], "value", value)))
             assert explorer._show.cache_info().currsize > kept, f"{name} {value} has been shown before, and takes no time"
-        assert min(taken) < SHOWN * max(1.0, median(paces) / PACE), (taken, paces)
+        return min(taken) / max(1.0, median(paces) / PACE)
 
-    return check
+    return measured

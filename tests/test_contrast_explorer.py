@@ -77,8 +77,8 @@ def test_a_cold_row_is_a_single_bar_and_a_hot_one_is_even(explorer):
     assert green[0] > 1.8 * green[1], "the partner's bar is high, then low; the frame round its picture stays"
 
 
-def test_every_choice_is_shown_in_under_150_ms(explorer, shown_in_time):
-    shown_in_time(explorer, ("clip", 3), ("clip", 4), ("clip", 5))
+def test_every_choice_is_shown_in_under_150_ms(explorer, seconds_until_shown):
+    assert seconds_until_shown(explorer, ("clip", 3), ("clip", 4), ("clip", 5)) < 0.15
 
 
 def test_without_a_kernel_picture_player_and_sentence_remain(explorer):

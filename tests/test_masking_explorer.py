@@ -246,8 +246,8 @@ def test_every_control_has_a_name_of_its_own_and_is_reached_by_keyboard(explorer
     assert not [widget for widget in everything(explorer) if "Slider" in type(widget).__name__ or type(widget).__name__ == "Output"]
 
 
-def test_every_choice_is_shown_in_under_150_ms(explorer, shown_in_time):
-    shown_in_time(explorer, *(("seed", seed) for seed in range(1, 7)))
+def test_every_choice_is_shown_in_under_150_ms(explorer, seconds_until_shown):
+    assert seconds_until_shown(explorer, *(("seed", seed) for seed in range(1, 7))) < 0.15
 
 
 def test_a_silent_black_clip_can_be_explored():

@@ -81,8 +81,8 @@ def test_a_good_bar_is_longer_than_a_bad_one(explorer):
     assert length((27, 122, 75)) > 3 * max(length((11, 98, 164)), 1)  # green: knows; blue: knows nothing
 
 
-def test_every_choice_is_shown_in_under_150_ms(explorer, shown_in_time):
-    shown_in_time(explorer, ("cause", "kind"), ("sense", "video"), ("cause", "size"))
+def test_every_choice_is_shown_in_under_150_ms(explorer, seconds_until_shown):
+    assert seconds_until_shown(explorer, ("cause", "kind"), ("sense", "video"), ("cause", "size")) < 0.15
 
 
 def test_without_a_kernel_picture_and_sentence_remain(explorer):

@@ -73,8 +73,8 @@ def test_pictures_differ_and_come_back(explorer):
     assert explorer.picture.value == before
 
 
-def test_every_choice_is_shown_in_under_150_ms(explorer, shown_in_time):
-    shown_in_time(explorer, *(("seeds", seeds) for seeds in (4, 3, 2)), ("paired", False), ("seeds", 3), ("seeds", 4))
+def test_every_choice_is_shown_in_under_150_ms(explorer, seconds_until_shown):
+    assert seconds_until_shown(explorer, *(("seeds", seeds) for seeds in (4, 3, 2)), ("paired", False), ("seeds", 3), ("seeds", 4)) < 0.15
 
 
 def test_without_a_kernel_picture_and_sentence_remain(explorer):
