@@ -79,5 +79,7 @@ def test_what_docs_scaling_says_of_two_machines_is_what_the_stored_result_says()
         longest = max(found[how]["ended_after_seconds"].values())
         assert longest < 60 and found[how]["said"] and found[how]["whole_checkpoint"] and not found[how]["half_written"]
         assert f"{longest} s" in text
+    assert found["resumed"]["differences"] == [] and found["resumed"]["compared"] == found["same"]["compared"]
+    assert f"{found['resumed']['ended_after_seconds']['host 1']} s; both, begun again with `--resume`" in text
     low, high = min(found["slow"]["ratios"]), max(found["slow"]["ratios"])
     assert f"{low:.1f} to {high:.1f} times" in text and f"{found['slow']['megabits_a_second']} Mbit/s" in text
