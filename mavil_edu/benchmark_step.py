@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from statistics import median
+from itertools import pairwise
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +17,8 @@ from mavil_edu.config import Config
 from mavil_edu.data.batch import Batch, Inputs, to_inputs
 from mavil_edu.data.loader import Step
 from mavil_edu.evaluate import MakeTargets, scored_patches
-from mavil_edu.hardware import DTYPES, Memory, Precision, check_precision, matrix_peak
-from mavil_edu.interleaved import spread
+from mavil_edu.hardware import DTYPES, Memory, Peak, Precision, check_precision, matrix_peak
+from mavil_edu.interleaved import spread, told
 from mavil_edu.mavil import Asked, Masks, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import step_by_part
 from mavil_edu.processes import join, machine
@@ -26,6 +27,7 @@ from mavil_edu.teacher import Teacher, student_config
 from mavil_edu.train import make_fabric, set_up, update
 
 WARM_UP = 3  # steps before the clock starts, at most
+BESIDE = 0.3  # seconds of matrix products between two calls that are timed
 
 
 def random_batch(config: Config, rows: int, seed: int = 0) -> Batch:
@@ -96,15 +98,29 @@ def case_of(config: Config, stage: int) -> Case:
     return Case(config, fabric, bare, model, optimiser, make_targets, data)
 
 
-def _timed(act: Callable[[], None], repetitions: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds of one call: the median and the quartiles; the first calls, 3 or as many as repetitions, are not counted."""
-    took, warm_up = [], min(WARM_UP, repetitions)
-    for _ in range(warm_up + repetitions):
+class Timed(NamedTuple):
+    """The calls that count, in order."""
+
+    milliseconds: list[float]
+    peaks: list[float]  # the mean of the matrix peaks right before and right after each, TFLOP/s; empty where nothing measures them
+
+
+def _timed(act: Callable[[], None], repetitions: int, device: torch.device, measure_peak: Callable[[], Peak] | None) -> Timed:
+    """Times calls one by one; the first, 3 or as many as repetitions, are not counted."""
+    took, peaks = [], []
+    for _ in range(min(WARM_UP, repetitions)):
+        act()
+    wait_for(device)
+    if measure_peak:
+        peaks.append(measure_peak().tflops)
+    for _ in range(repetitions):
         started = time.perf_counter()
         act()
         wait_for(device)
         took.append(1000 * (time.perf_counter() - started))
-    return spread(took[warm_up:])
+        if measure_peak:
+            peaks.append(measure_peak().tflops)
+    return Timed(took, [mean(two) for two in pairwise(peaks)])
 
 
 def by_part(case: Case, repetitions: int) -> dict[str, float]:
@@ -127,10 +143,13 @@ def by_part(case: Case, repetitions: int) -> dict[str, float]:
     return {name: 1000 * median(one.get(name, 0.0) for one in found[1:]) for name in names}
 
 
-def benchmark_stage(config: Config, stage: int, repetitions: int, compiled: bool, parts: bool = True) -> dict[str, Any]:
+def benchmark_stage(
+    config: Config, stage: int, repetitions: int, compiled: bool, parts: bool = True, measure_peak: Callable[[], Peak] | None = None
+) -> dict[str, Any]:
     """One stage's times, arithmetic and memory, of batches of `config.train.batch`.
 
     parts: also the time of each part; it is taken before blocks are compiled, which would hide their edges.
+    measure_peak: called between the calls that are timed; each call's share of the peaks around it is then in `mfu_beside`.
     """
     case = case_of(config, stage)
     device, memory = case.fabric.device, Memory(case.fabric.device)
@@ -143,14 +162,25 @@ def benchmark_stage(config: Config, stage: int, repetitions: int, compiled: bool
     wait_for(device)
     answer["first_step_seconds"] = time.perf_counter() - started  # with what compiling takes
     memory.reset()
-    answer["step_ms"] = _timed(case.whole, repetitions, device)
+    timed = {"step": _timed(case.whole, repetitions, device, measure_peak)}
     answer |= {"peak_megabytes": memory.peak(), "memory": memory.kind}
     inputs, drawn = to_inputs(case.data.batch, case.config.model), case.draws()
-    answer["forward_backward_ms"] = _timed(lambda: case.forward_backward(inputs, *drawn), repetitions, device)
+    timed["forward_backward"] = _timed(lambda: case.forward_backward(inputs, *drawn), repetitions, device, measure_peak)
     case.optimiser.zero_grad()
+    answer |= {f"{name}_ms": spread(one.milliseconds) for name, one in timed.items()}
     answer["multiply_adds"] = step_by_part(case.config, config.train.batch)
     answer["parameters"] = sum(p.numel() for p in case.bare.parameters())
+    if measure_peak:
+        operations = _tera_operations(answer)
+        answer["mfu_beside"] = {
+            name: spread([operations / ms / peak for ms, peak in zip(*one, strict=True)]) for name, one in timed.items()
+        }
     return answer
+
+
+def _tera_operations(stage: dict[str, Any]) -> float:
+    """A step's floating-point operations, so that over milliseconds they are TFLOP/s."""
+    return 2e-9 * sum(stage["multiply_adds"].values())
 
 
 def benchmark_step(
@@ -160,6 +190,8 @@ def benchmark_step(
 
     The peak is measured before and after, in the same precision, and the better one counts. `mfu` (model FLOPs utilisation) is what
     `step_by_part` counts over the time, over the peak: of the forward and backward pass, and of all that training does in a step.
+    `mfu_beside` is the same with each call over the peaks right before and after it: on a machine whose speed comes and goes, which
+    others share, the best second of ten minutes says little of the others.
     Raises ValueError for numbers below 1, and for a precision that the device would emulate.
     """
     if min(batch, repetitions, *stages) < 1 or max(stages) > 2:
@@ -168,14 +200,14 @@ def benchmark_step(
     check_precision(precision, device)
     config = replace(config, train=replace(config.train, batch=batch, accumulate=1, precision=precision, compile=False))
     say(f"timing matrix products in {precision}")
-    peak, found = matrix_peak(device, DTYPES[precision]), {}
+    measure_peak = partial(matrix_peak, device, DTYPES[precision])
+    peak, found = measure_peak(), {}
     for stage in stages:
         say(f"timing stage {stage}")
-        found[str(stage)] = benchmark_stage(config, stage, repetitions, compiled)
-    peak = max(peak, matrix_peak(device, DTYPES[precision]))
+        found[str(stage)] = benchmark_stage(config, stage, repetitions, compiled, measure_peak=partial(measure_peak, seconds=BESIDE))
+    peak = max(peak, measure_peak())
     for one in found.values():
-        operations = 2e-9 * sum(one["multiply_adds"].values())  # so that over milliseconds it is TFLOP/s
-        one["tflops"] = {name: operations / one[f"{name}_ms"]["median"] for name in ("forward_backward", "step")}
+        one["tflops"] = {name: _tera_operations(one) / one[f"{name}_ms"]["median"] for name in ("forward_backward", "step")}
         one["mfu"] = {name: value / peak.tflops for name, value in one["tflops"].items()}
     return {
         "machine": machine(device),
@@ -201,12 +233,13 @@ def table(answer: dict[str, Any]) -> str:
         lines += [
             "",
             f"stage {stage}: {one['parameters'] / 1e6:.1f} M parameters",
-            f"{'':<22}{'ms (quartiles)':>26}{'TFLOP/s':>10}{'of peak':>10}",
+            f"{'':<22}{'ms (quartiles)':>26}{'TFLOP/s':>10}{'of peak':>10}{'of the peak beside it':>27}",
         ]
         for name, text in (("forward_backward", "forward and backward"), ("step", "the whole step")):
             took = one[f"{name}_ms"]
-            spread = f"{took['median']:.1f} ({took['low']:.1f}–{took['high']:.1f})"
-            lines.append(f"{text:<22}{spread:>26}{one['tflops'][name]:>10.3g}{100 * one['mfu'][name]:>8.1f} %")
+            beside = {key: 100 * value for key, value in one["mfu_beside"][name].items()}
+            rate = f"{one['tflops'][name]:>10.3g}{100 * one['mfu'][name]:>8.1f} %"
+            lines.append(f"{text:<22}{told(took, 1):>26}{rate}{told(beside, 1):>25} %")
         lines.append(f"{one['peak_megabytes']:.0f} MB at most ({one['memory']})")
         total = sum(one["parts_ms"].values())
         lines += ["", f"{'part, eager':<22}{'ms':>10}{'share':>10}{'G multiply-adds':>18}"]

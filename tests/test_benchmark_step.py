@@ -163,6 +163,21 @@ def test_the_peak_is_the_fastest_of_the_sizes(monkeypatch):
     assert peak == (pytest.approx(2e-12 * 16**3 / 0.002), 16, "float32")
 
 
+def test_each_call_has_its_share_of_the_peaks_right_before_and_after_it(monkeypatch):
+    clock, took, peaks = Clock(), iter([9.0, 9.0, 9.0, 2.0, 3.0, 4.0]), iter([0.4, 0.4, 0.2, 0.1])
+    monkeypatch.setattr(benchmark_step, "time", clock)
+
+    def act():
+        clock.now += next(took)
+
+    def measure_peak():
+        clock.now += 100  # is in no call's time
+        return hardware.Peak(next(peaks), 512, "float32")
+
+    timed = benchmark_step._timed(act, 3, torch.device("cpu"), measure_peak)
+    assert timed == (pytest.approx([2000, 3000, 4000]), pytest.approx([0.4, 0.3, 0.15]))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the high-water mark cannot be lowered")
 def test_the_peak_of_memory_is_that_since_it_was_last_asked():
     memory = hardware.Memory(torch.device("cpu"))
@@ -185,7 +200,7 @@ def test_a_cpu_without_units_for_bf16_is_told_and_one_with_them_is_not(monkeypat
 
 
 def test_the_command_measures_both_stages(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark_step, "matrix_peak", lambda *_: hardware.Peak(0.05, 512, "float32"))
+    monkeypatch.setattr(benchmark_step, "matrix_peak", lambda *_, **__: hardware.Peak(0.05, 512, "float32"))
     assert main("benchmark step --batch 2 --repetitions 2 --json".split()) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["preset"] == "tiny" and answer["batch"] == 2 and set(answer["stages"]) == {"1", "2"}
@@ -195,6 +210,9 @@ def test_the_command_measures_both_stages(monkeypatch, capsys):
             took = one[f"{name}_ms"]
             assert 0 < took["low"] <= took["median"] <= took["high"]
             assert one["mfu"][name] == pytest.approx(operations / (took["median"] / 1000) / 0.05e12)
+            two = [2 * took[quartile] - took["median"] for quartile in ("low", "high")]  # ms: quartiles lie half-way from the median
+            shares = [operations / (ms / 1000) / 0.05e12 for ms in two]
+            assert one["mfu_beside"][name]["median"] == pytest.approx(sum(shares) / 2)
         assert ("teacher" in one["parts_ms"]) == (stage == "2")
         assert {"front ends", "masks", "embed", "encoders", "fusion", "decoders", "losses", "optimiser"} <= set(one["parts_ms"])
         assert one["peak_megabytes"] > 50
