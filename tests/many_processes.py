@@ -98,8 +98,8 @@ def steps(case: str, rank: int, ranks: int, out: Path) -> None:
 
 
 def run(name: str, rank: int, ranks: int, out: Path) -> None:
-    """A whole run of 8 steps, in float32; process 0 alone is told the run's folder."""
-    config = small_config(shard_weights=name == "sharded run")
+    """A whole run of 8 steps, in float32, or with products in bfloat16 (emulated); process 0 alone is told the run's folder."""
+    config = small_config(shard_weights=name.startswith("sharded"), precision="bf16-mixed" if "bf16" in name else "32-true")
     held_out = held_out_of(config, Noise(6, config)) if rank == 0 else None
     model, _ = train.train(config, Noise(10, config), held_out, out / f"{name}-{ranks}" if rank == 0 else out / f"none-{rank}")
     if rank == 0 or name == "run":  # where weights are sharded, process 0 alone returns a whole model
@@ -145,11 +145,13 @@ def refused(name: str, rank: int, ranks: int, out: Path) -> None:
 
 
 def agreement(rank: int, ranks: int, out: Path) -> None:
-    """What each of two processes makes of --minutes, by clocks that differ, and of an error of the first."""
-    config = small_config()
+    """What two processes make of --minutes, by clocks that differ, with whole and sharded weights; and of an error of the first."""
     if rank == 1:
         train.time = SimpleNamespace(perf_counter=lambda: 3 * time.perf_counter())
-    found, _ = train.steps_for(0.5, config, Noise(10, config), 0, 0)
+    found = []
+    for config in (small_config(), small_config(shard_weights=True)):
+        steps, _ = train.steps_for(0.5, config, Noise(10, config), 0, 0)
+        found.append(str(steps))
     fabric = join()
 
     def refuse():
@@ -159,7 +161,7 @@ def agreement(rank: int, ranks: int, out: Path) -> None:
         from_first(fabric, refuse)
     except (ValueError, ToldByFirst) as error:
         said = f"{type(error).__name__}: {error}"
-    (out / f"agreed-{rank}.txt").write_text(f"{found}\n{said}\n{from_all(fabric, [rank, -rank])}")
+    (out / f"agreed-{rank}.txt").write_text(f"{' '.join(found)}\n{said}\n{from_all(fabric, [rank, -rank])}")
 
 
 def in_processes(ranks: int, work) -> None:
@@ -194,7 +196,7 @@ if __name__ == "__main__":
         if number > 1:
             in_processes(number, partial(steps, "sharded", out=folder))
     in_processes(2, partial(gradients, "sharded recomputed", out=folder))
-    for number, name in ((1, "run"), (2, "run"), (2, "sharded run")):
+    for number, name in ((1, "run"), (2, "run"), (2, "sharded run"), (2, "bf16 run"), (2, "sharded bf16 run")):
         in_processes(number, partial(run, name, out=folder))
     in_processes(2, partial(agreement, out=folder))
     for name, ends in (("broken-off", 1), ("sharded-broken-off", 2)):

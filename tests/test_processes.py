@@ -102,7 +102,8 @@ def test_processes_agree_on_the_steps_of_a_minute_on_what_the_first_finds_and_on
     (steps, said, gathered), (steps_too, said_too, gathered_too) = [
         (made / f"agreed-{rank}.txt").read_text().splitlines() for rank in range(2)
     ]
-    assert int(steps) > 0 and steps == steps_too, "though the second one's clock goes three times as fast"
+    assert all(int(one) > 0 for one in steps.split()) and len(steps.split()) == 2, "with whole and with sharded weights"
+    assert steps == steps_too, "though the second one's clock goes three times as fast"
     assert said == "ValueError: the first process refuses" and said_too.startswith("ToldByFirst")
     assert gathered == gathered_too == "[0, 0, 1, -1]"
 
@@ -195,6 +196,16 @@ def test_a_run_with_sharded_weights_is_written_as_any_other(made):
         assert furthest({n: v.float() for n, v in ours.items()}, {n: v.float() for n, v in wanted.items()})[0] < 1e-2
     returned = load_file(made / "sharded run-2-0.safetensors")
     assert all(torch.equal(returned[name], value) for name, value in load_file(sharded / "model.safetensors").items())
+
+
+def test_sharded_weights_learn_in_bfloat16_what_whole_ones_do(made):
+    names = ("run-2", "bf16 run-2", "sharded bf16 run-2")
+    rows = [[json.loads(line) for line in (made / name / "metrics.jsonl").read_text().splitlines()] for name in names]
+    exact, usual, sharded = ([row["total"] for row in one] for one in rows)
+    apart = max(abs(a - b) for a, b in zip(usual, exact, strict=True))
+    assert max(abs(a - b) for a, b in zip(usual, sharded, strict=True)) < apart / 10, "ten times nearer than float32 is"
+    weights = load_file(list_checkpoints(made / "sharded bf16 run-2" / "checkpoints")[-1] / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}, "products alone are in bfloat16"
 
 
 def test_a_run_with_sharded_weights_that_was_stopped_goes_on_bit_for_bit_with_as_many_processes(made):
