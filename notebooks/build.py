@@ -2,7 +2,7 @@
 
     python notebooks/build.py              # build all
     python notebooks/build.py 00_quickstart
-    python notebooks/build.py --text 00_quickstart   # only the text between the code has changed: the outputs stay, nothing is executed
+    python notebooks/build.py --text 00_quickstart   # only text, or the layout of code, has changed: the outputs stay, nothing is executed
     python notebooks/build.py --check      # say which notebooks no longer match their sources; executes nothing
 
 In a source's text, a line `EXERCISE masked_mse` becomes the exercise's task with its minutes and difficulty, and a line
@@ -14,6 +14,7 @@ follow from their text's place, so that a rebuild without a change gives the sam
 """
 
 import argparse
+import ast
 import hashlib
 import os
 import re
@@ -129,15 +130,29 @@ def build(source: Path) -> Path:
     return target
 
 
+def _computed(cell: nbformat.NotebookNode) -> str:
+    """What a code cell computes: its syntax, without comments, line breaks, docstrings' layout; its text where a traceback shows that."""
+    shows_itself = any(output.output_type == "error" for output in cell.get("outputs", []))
+    if shows_itself or cell.source.startswith(("%", "!")):
+        return cell.source
+    tree = ast.parse(cell.source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node)):
+            node.body[0] = ast.Expr(ast.Constant(" ".join(text.split())))
+    return ast.dump(tree)
+
+
 def retell(source: Path) -> Path:
-    """Writes a notebook with its source's text and the outputs that it has; raises ValueError where a code cell has changed."""
+    """Writes a notebook with its source's text and the outputs that it has; raises ValueError where a code cell computes something else."""
     notebook, target = read_source(source), HERE / f"{source.stem}.ipynb"
     ours = [cell for cell in notebook.cells if cell.cell_type == "code"]
     theirs = [cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"]
-    if [(cell.source, cell.metadata) for cell in ours] != [(cell.source, cell.metadata) for cell in theirs]:
+    for cell, old in zip(ours, theirs, strict=False):
+        cell.outputs = old.outputs
+    if [(_computed(cell), cell.metadata) for cell in ours] != [(_computed(cell), cell.metadata) for cell in theirs]:
         raise ValueError(f"{source.name} has other code than {target.name}; execute it: python notebooks/build.py {source.stem}")
     for cell, old in zip(ours, theirs, strict=True):
-        cell.outputs, cell.execution_count = old.outputs, old.execution_count
+        cell.execution_count = old.execution_count
     _tidy(notebook)
     nbformat.validate(notebook)
     nbformat.write(notebook, target)
@@ -164,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Builds the notebooks from their sources.")
     parser.add_argument("lessons", nargs="*", help="names without suffix; all by default")
     parser.add_argument("--check", action="store_true", help="only compare sources with the committed notebooks")
-    parser.add_argument("--text", action="store_true", help="keep the outputs: only text between the code has changed")
+    parser.add_argument("--text", action="store_true", help="keep the outputs: only text, or the layout of code, has changed")
     arguments = parser.parse_args()
     sources = sorted(SOURCES.glob("*.py"))
     if unknown := set(arguments.lessons) - {s.stem for s in sources}:

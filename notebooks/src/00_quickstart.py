@@ -44,7 +44,9 @@ video_player(clip.frames, 25, clip.waveform, "The clip")
 from mavil_edu import figures, video
 from mavil_edu.data.batch import Batch, to_inputs
 
-clip = media.read_clip(SAMPLES / "003.mp4", config.audio.seconds, config.video.seconds, config.video.frames)
+clip = media.read_clip(
+    SAMPLES / "003.mp4", config.audio.seconds, config.video.seconds, config.video.frames
+)
 frames = video.fit(clip.frames, config.video)
 figures.frame_panels({"what the model sees": frames}, config.video.seconds)
 
@@ -160,7 +162,9 @@ from mavil_edu.evaluate import HeldOut, embed, position_means
 no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 samples, _, _ = evaluation_batch(FolderClips(media.find_media([SAMPLES]), config, no_change))
 others, _, _ = evaluation_batch(World(256, 1, config, no_change, quiet=True))
-held_out = HeldOut(samples, position_means(others, config, torch.device("cpu")), config, tiny().objective)
+held_out = HeldOut(
+    samples, position_means(others, config, torch.device("cpu")), config, tiny().objective
+)
 
 # %% [markdown]
 # EXERCISE below_trivial
@@ -181,7 +185,10 @@ summary = held_out.summary(model)
 for name in ("audio", "video"):
     ours, trivial = summary[name]["masked_mse"], summary[name]["trivial"]
     verdict = "yes" if below_trivial(ours, list(trivial.values())) > 0.15 else "no"
-    print(f"{name}: error {ours:.2f}, best trivial answer {min(trivial.values()):.2f}; better by more than 15 %: {verdict}")
+    print(
+        f"{name}: error {ours:.2f}, best trivial answer {min(trivial.values()):.2f}; "
+        f"better by more than 15 %: {verdict}"
+    )
 
 # %% [markdown]
 # ## 7. Which sound belongs to which picture?
@@ -229,7 +236,10 @@ check("recall_at")
 
 # %%
 found = find_pictures(audio, picture)
-print("sounds that find their own picture first:", "more than 4 of 24" if (found == torch.arange(24)).sum() > 4 else "4 or fewer")
+print(
+    "sounds that find their own picture first:",
+    "more than 4 of 24" if (found == torch.arange(24)).sum() > 4 else "4 or fewer",
+)
 for k in (1, 5):
     better = recall_at(audio @ picture.T, k) > 3 * k / 24
     print(f"R@{k} is more than three times chance ({k}/24): {'yes' if better else 'no'}")
@@ -270,18 +280,28 @@ from mavil_edu.losses import masked_mse
 from mavil_edu.mavil import patch_targets
 
 many, other = to_inputs(samples, config), torch.arange(len(samples.waveform)).roll(1)
-targets, masks = (
-    patch_targets(many.audio, many.video, config),
-    draw_masks(len(other), config, tiny().objective, torch.Generator().manual_seed(0)),
-)
+targets = patch_targets(many.audio, many.video, config)
+masks = draw_masks(len(other), config, tiny().objective, torch.Generator().manual_seed(0))
 with torch.no_grad():
     own, strange = model(many.audio, many.video, masks), model(many.audio, many.video[other], masks)
     deaf = model(many.audio[other], many.video, masks)
 
 # %%
 for what, ours, theirs, target, mask in (
-    ("hidden sound, with another clip's picture", own.audio, strange.audio, targets.audio, masks.audio),
-    ("hidden picture, with another clip's sound", own.video, deaf.video, targets.video, masks.video),
+    (
+        "hidden sound, with another clip's picture",
+        own.audio,
+        strange.audio,
+        targets.audio,
+        masks.audio,
+    ),
+    (
+        "hidden picture, with another clip's sound",
+        own.video,
+        deaf.video,
+        targets.video,
+        masks.video,
+    ),
 ):
     worse = masked_mse(theirs.patches, target, mask) / masked_mse(ours.patches, target, mask) - 1
     print(f"{what}: {100 * worse:.0f} % worse")

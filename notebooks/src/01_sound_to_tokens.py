@@ -44,7 +44,10 @@ player(sound, "Metal, struck")
 
 # %%
 tokens = 10 * SAMPLE_RATE
-print(f"{tokens:,} tokens, {tokens**2 / 1e9:.0f} thousand million comparisons; MAViL's 512 tokens need {512**2 / 1e3:.0f} thousand")
+print(
+    f"{tokens:,} tokens, {tokens**2 / 1e9:.0f} thousand million comparisons; "
+    f"MAViL's 512 tokens need {512**2 / 1e3:.0f} thousand"
+)
 
 # %% [markdown]
 # Too many, and one sample says nothing: a pitch is a pattern of hundreds of them. We need fewer tokens that each mean more.
@@ -59,7 +62,10 @@ player(backwards, "The same, backwards")
 
 # %%
 spectrum = torch.fft.rfft(sound).abs()
-print("the same spectrum:", torch.allclose(spectrum, torch.fft.rfft(backwards).abs(), rtol=1e-3, atol=1e-2))
+print(
+    "the same spectrum:",
+    torch.allclose(spectrum, torch.fft.rfft(backwards).abs(), rtol=1e-3, atol=1e-2),
+)
 
 # %% [markdown]
 # The two sound nothing alike, and have the same spectrum. The spectrum of a whole sound says *which* frequencies there are, and not
@@ -100,7 +106,8 @@ player(torch.cat([clicks, tones]), "Two clicks, then two tones")
 def power_of(wave: Tensor, milliseconds: int, points: int = 4000) -> Tensor:
     window = milliseconds * SAMPLE_RATE // 1000
     pieces = wave.unfold(-1, window, 16) * torch.hann_window(window, periodic=False)
-    return torch.fft.rfft(pieces, n=points).abs().square()  # (pieces 1 ms apart, frequencies 4 Hz apart)
+    # (pieces 1 ms apart, frequencies 4 Hz apart)
+    return torch.fft.rfft(pieces, n=points).abs().square()
 
 
 # %%
@@ -108,7 +115,9 @@ shown = {}
 for ms in (5, 25, 100):
     two = [power_of(wave, ms)[:, 200:330] for wave in (clicks, tones)]  # 800 to 1320 Hz
     middle = len(two[0]) // 2
-    shown[f"window of {ms} ms"] = torch.cat([power[middle - 50 : middle + 50] / power.max() for power in two]).T
+    shown[f"window of {ms} ms"] = torch.cat(
+        [power[middle - 50 : middle + 50] / power.max() for power in two]
+    ).T
 diagrams.maps(shown, ("clicks | tones (ms)", 0, 200), ("frequency (Hz)", 800, 1320))
 
 # %% [markdown]
@@ -119,11 +128,18 @@ diagrams.maps(shown, ("clicks | tones (ms)", 0, 200), ("frequency (Hz)", 800, 13
 one_click, one_tone = torch.zeros(4000), torch.sin(2 * math.pi * 1000 * seconds)
 one_click[2000] = 1
 for ms in (5, 25, 100):
-    over_time, over_frequency = power_of(one_click, ms).sum(1), power_of(one_tone, ms, points=16_000)[50]
+    over_time = power_of(one_click, ms).sum(1)
+    over_frequency = power_of(one_tone, ms, points=16_000)[50]
     long = int((over_time > over_time.max() / 2).sum())
     wide = int((over_frequency > over_frequency.max() / 2).sum())  # 1 Hz apart with 16,000 points
-    told = [f"{what} {'yes' if size < gap else 'no'}" for what, size, gap in (("clicks", long, 15), ("tones", wide, 120))]
-    print(f"{ms:3} ms: a click is {long} ms long, a tone {wide} Hz wide, product {long * wide / 1000:.1f}; told apart: {', '.join(told)}")
+    told = [
+        f"{what} {'yes' if size < gap else 'no'}"
+        for what, size, gap in (("clicks", long, 15), ("tones", wide, 120))
+    ]
+    print(
+        f"{ms:3} ms: a click is {long} ms long, a tone {wide} Hz wide, "
+        f"product {long * wide / 1000:.1f}; told apart: {', '.join(told)}"
+    )
 
 # %% [markdown]
 # What is won in time is lost in frequency: the product of the two stays about the same. No window escapes this; it is a law of the
@@ -138,7 +154,10 @@ for hop in (160, 400):
     weight = torch.zeros(4000)
     for start in range(0, 3600, hop):
         weight[start : start + 400] += torch.hann_window(400, periodic=False)
-    print(f"a step of {hop / 16:.0f} ms: each sample counts between {weight[800:2400].min():.1f} and {weight[800:2400].max():.1f}")
+    print(
+        f"a step of {hop / 16:.0f} ms: each sample counts between {weight[800:2400].min():.1f} and "
+        f"{weight[800:2400].max():.1f}"
+    )
 
 # %% [markdown]
 # Without overlap some samples count for nothing. With a step of 10 ms all count alike, nearly.
@@ -177,11 +196,20 @@ print(tuple(frames.shape), "->", tuple(power.shape))
 # %%
 struck = 40  # the frame that begins at 0.40 s, where the metal is hit
 milliseconds = torch.arange(400) / 16
-diagrams.lines({"emphasised": (milliseconds, emphasised[struck]), "… and windowed": (milliseconds, windowed[struck])}, "ms", "amplitude")
+diagrams.lines(
+    {
+        "emphasised": (milliseconds, emphasised[struck]),
+        "… and windowed": (milliseconds, windowed[struck]),
+    },
+    "ms",
+    "amplitude",
+)
 
 # %%
 hertz = torch.arange(257) * SAMPLE_RATE / 512
-diagrams.lines({"one window": (hertz, 10 * torch.log10(power[struck] + 1e-12))}, "frequency (Hz)", "power (dB)")
+diagrams.lines(
+    {"one window": (hertz, 10 * torch.log10(power[struck] + 1e-12))}, "frequency (Hz)", "power (dB)"
+)
 
 # %% [markdown]
 # 257 frequencies, 31 Hz apart, and the peaks are what the metal rings with.
@@ -228,14 +256,23 @@ falling = (edges[2:] - place) / (edges[2:] - edges[1:-1])
 filters = torch.minimum(rising, falling).clamp(min=0)  # (257 frequencies, 128 bands)
 
 assert torch.allclose(filters, audio.mel_bank(128), atol=1e-4)
-diagrams.lines({f"band {band}": (hertz, filters[:, band]) for band in (20, 60, 90, 110, 127)}, "frequency (Hz)", "weight")
+diagrams.lines(
+    {f"band {band}": (hertz, filters[:, band]) for band in (20, 60, 90, 110, 127)},
+    "frequency (Hz)",
+    "weight",
+)
 
 # %% [markdown]
 # Low bands are narrow, high ones are wide. How many of the 257 frequencies does each band hear? **Guess** for the lowest ones.
 
 # %%
 heard = (filters > 0).sum(0)
-print("frequencies in bands 0 to 9:", heard[:10].tolist(), "… in the last three:", heard[-3:].tolist())
+print(
+    "frequencies in bands 0 to 9:",
+    heard[:10].tolist(),
+    "… in the last three:",
+    heard[-3:].tolist(),
+)
 print("empty bands:", (heard == 0).nonzero().flatten().tolist())
 
 # %% [markdown]
@@ -246,7 +283,11 @@ print("empty bands:", (heard == 0).nonzero().flatten().tolist())
 # %%
 centre = 700 * (math.exp(float(edges[4]) / 1127) - 1)
 left, right = (700 * (math.exp(float(edges[n]) / 1127) - 1) for n in (3, 5))
-print(f"band 3 reaches from {left:.0f} to {right:.0f} Hz, its peak is at {centre:.0f} Hz; the frequencies nearest are", end=" ")
+print(
+    f"band 3 reaches from {left:.0f} to {right:.0f} Hz, its peak is at {centre:.0f} Hz; "
+    "the frequencies nearest are",
+    end=" ",
+)
 print(*[f"{f:.1f} Hz" for f in hertz.tolist() if left - 20 < f < right + 20], sep=" and ")
 
 # %% [markdown]
@@ -262,7 +303,10 @@ print(f"the strongest 1 % of all cells hold {100 * strongest / mel_power.sum():.
 
 # %%
 log_mel = mel_power.clamp_min(torch.finfo(torch.float32).eps).log()
-panels = {"power": mel_power.T / mel_power.max(), "log power": (log_mel.T - log_mel.min()) / (log_mel.max() - log_mel.min())}
+panels = {
+    "power": mel_power.T / mel_power.max(),
+    "log power": (log_mel.T - log_mel.min()) / (log_mel.max() - log_mel.min()),
+}
 diagrams.maps(panels, ("seconds", 0, 2.54), ("mel band", 0, 128))
 
 # %% [markdown]
@@ -287,7 +331,8 @@ check("log_floor")
 
 # %%
 print(
-    f"the floor is {math.log(torch.finfo(torch.float32).eps):.2f}; band 3 never leaves it: {bool((log_mel[:, 3] == log_mel.min()).all())}"
+    f"the floor is {math.log(torch.finfo(torch.float32).eps):.2f}; band 3 never leaves it: "
+    f"{bool((log_mel[:, 3] == log_mel.min()).all())}"
 )
 
 # %% [markdown]
@@ -305,10 +350,17 @@ print("equal to the library's within 0.001: yes")
 # So the numbers have a standard deviation near ½, not 1. A shorter clip is padded with frames of 0.
 
 # %%
-config = AudioConfig(seconds=2.56, frames=256)  # the paper's patches, 16 × 16, for a quarter of its time
+# the paper's patches, 16 × 16, for a quarter of its time
+config = AudioConfig(seconds=2.56, frames=256)
 normalised = (log_mel - config.mean) / (2 * config.std)
-print(f"log-mel: mean {log_mel.mean():.1f}, std {log_mel.std():.1f}; normalised: mean {normalised.mean():.1f}, std {normalised.std():.1f}")
-print(f"padding: (0 − {config.mean:.2f}) / (2 · {config.std:.2f}) = {-config.mean / (2 * config.std):.3f}")
+print(
+    f"log-mel: mean {log_mel.mean():.1f}, std {log_mel.std():.1f}; normalised: "
+    f"mean {normalised.mean():.1f}, std {normalised.std():.1f}"
+)
+print(
+    f"padding: (0 − {config.mean:.2f}) / (2 · {config.std:.2f}) = "
+    f"{-config.mean / (2 * config.std):.3f}"
+)
 print(f"silence: {(audio.FLOOR - config.mean) / (2 * config.std):.3f}")
 
 # %% [markdown]
@@ -330,7 +382,10 @@ figures.spectrogram_panels({"2.56 s, padded": audio.to_log_mel(padded, ten_secon
 # tokens?
 
 # %%
-four = [media.read_clip(Path(f"../data_samples/{name}.mp4"), 2.56, 2.56, 8).waveform for name in ("003", "013", "001", "017")]
+four = [
+    media.read_clip(Path(f"../data_samples/{name}.mp4"), 2.56, 2.56, 8).waveform
+    for name in ("003", "013", "001", "017")
+]
 long_sound = torch.cat(four)[: ten_seconds.samples]
 spectrogram = audio.spectrogram(long_sound[None], ten_seconds)
 print(tuple(spectrogram.shape), "b 1 time pitch")
@@ -353,7 +408,9 @@ print(tuple(patches.shape), "b (t f) (pt pf)")
 # %%
 t = int(5 / 0.16)  # a patch is 16 frames of 10 ms
 f = int((mel_of(torch.tensor(1000.0)) - low) / (high - low) * 128) // 16
-assert torch.equal(patches[0, t * 8 + f], spectrogram[0, 0, 16 * t : 16 * t + 16, 16 * f : 16 * f + 16].flatten())
+assert torch.equal(
+    patches[0, t * 8 + f], spectrogram[0, 0, 16 * t : 16 * t + 16, 16 * f : 16 * f + 16].flatten()
+)
 print(f"time patch {t}, frequency patch {f}: token {t * 8 + f}")
 
 # %% [markdown]
@@ -365,7 +422,9 @@ brief = audio.spectrogram(sound[None], config)
 by_hand = rearrange(brief, "b 1 (t pt) (f pf) -> b (t f) (pt pf)", pt=16, pf=16)
 assert torch.equal(by_hand, patchify(brief, config))
 laptop = tiny().model.audio
-by_hand_too = rearrange(brief, "b 1 (t pt) (f pf) -> b (t f) (pt pf)", pt=laptop.patch_frames, pf=laptop.patch_bins)
+by_hand_too = rearrange(
+    brief, "b 1 (t pt) (f pf) -> b (t f) (pt pf)", pt=laptop.patch_frames, pf=laptop.patch_bins
+)
 assert torch.equal(by_hand_too, patchify(brief, laptop))
 print("16 × 16", tuple(by_hand.shape), "  tiny", tuple(by_hand_too.shape), "b (t f) (pt pf)")
 
@@ -393,7 +452,9 @@ wrong = audio.to_log_mel(unpatchify(swapped, config), config)
 figures.spectrogram_panels({"swapped: (f t) read as (t f)": wrong[0]}, 2.56)
 
 # %%
-player(audio.to_waveform(wrong, samples=len(sound), prevent_clipping=True)[0], "Time and pitch swapped")
+player(
+    audio.to_waveform(wrong, samples=len(sound), prevent_clipping=True)[0], "Time and pitch swapped"
+)
 
 # %% [markdown]
 # ## 9. Back to sound
@@ -432,7 +493,8 @@ found = audio.mel_to_power(restored[None])  # 128 bands -> 257 frequencies
 off = ((found[0] @ filters).clamp_min(torch.finfo(torch.float32).eps).log() - log_mel).abs().mean()
 print("summed into bands again, off by less than 0.01 on average:", bool(off < 0.01))
 emphasised_again = audio.griffin_lim(found)
-back = lfilter(emphasised_again, torch.tensor([1.0, -0.97]), torch.tensor([1.0, 0.0]), clamp=False)[0]
+undo = torch.tensor([1.0, -0.97]), torch.tensor([1.0, 0.0])
+back = lfilter(emphasised_again, *undo, clamp=False)[0]
 assert torch.allclose(back, audio.to_waveform(restored[None])[0], atol=1e-3)
 
 # %%
@@ -447,13 +509,20 @@ player(back, "From its spectrogram")
 # %%
 again = audio.log_mel(back[None])[0]
 likeness = torch.corrcoef(torch.stack([sound[: len(back)], back]))[0, 1]
-print(f"log-mel: off by {(again - log_mel).abs().mean():.1f} on average, where its standard deviation is {log_mel.std():.1f}")
+print(
+    f"log-mel: off by {(again - log_mel).abs().mean():.1f} on average, "
+    f"where its standard deviation is {log_mel.std():.1f}"
+)
 print(f"wave: correlation with the recording above 0.9: {'yes' if likeness > 0.9 else 'no'}")
 
 # %%
 part = slice(6400, 6800)  # 25 ms around the first strike
 times = torch.arange(6400, 6800) / 16
-diagrams.lines({"recording": (times, sound[part]), "from its spectrogram": (times, back[part])}, "ms", "amplitude")
+diagrams.lines(
+    {"recording": (times, sound[part]), "from its spectrogram": (times, back[part])},
+    "ms",
+    "amplitude",
+)
 
 # %% [markdown]
 # The wave is another one, and the spectrogram hardly differs. The phases are lost, and we hardly hear phases. That is why a model may

@@ -43,7 +43,10 @@ video_player(frames, 25, sound, "All 64 frames")
 
 # %%
 everything, seen = 4 * 25 * 224 * 224 * 3, 8 * 224 * 224 * 3
-print(f"all of it: {everything / 1e6:.0f} million numbers; the 8 frames that MAViL takes: {seen / 1e6:.1f} million")
+print(
+    f"all of it: {everything / 1e6:.0f} million numbers; the 8 frames that MAViL takes: "
+    f"{seen / 1e6:.1f} million"
+)
 
 # %% [markdown]
 # ## 2. Frames by time
@@ -68,7 +71,9 @@ def shown_at(times: Tensor, timestamps: Tensor) -> Tensor:
 
 
 eight = frames[shown_at(times, timestamps)]
-assert torch.equal(eight, media.read_clip(Path("../data_samples/002.mp4"), 2.56, 2.56, frames=8).frames)
+assert torch.equal(
+    eight, media.read_clip(Path("../data_samples/002.mp4"), 2.56, 2.56, frames=8).frames
+)
 figures.frame_panels({"8 frames, at the middle of 8 intervals": eight}, seconds)
 
 # %% [markdown]
@@ -147,7 +152,9 @@ print(tuple(patches.shape), "b (t h w) (pt ph pw c)")
 config = tiny().model.video
 small_pictures = video.fit(eight, config)
 small = video.normalise(small_pictures[None], config)
-small_patches = rearrange(small, "b c (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw c)", pt=1, ph=32, pw=4)
+small_patches = rearrange(
+    small, "b c (t pt) (h ph) (w pw) -> b (t h w) (pt ph pw c)", pt=1, ph=32, pw=4
+)
 assert torch.equal(small_patches, patchify(small, config))
 print(tuple(small.shape), "->", tuple(small_patches.shape))
 
@@ -183,7 +190,9 @@ check("patchify_video")
 # **What does one hold?** Two looks at the same place, 0.32 s apart. Between them something moves, or nothing does.
 
 # %%
-looks = rearrange(pictures / 255, "(t pt) (h ph) (w pw) c -> (t h w) pt (ph pw c)", pt=2, ph=16, pw=16)
+looks = rearrange(
+    pictures / 255, "(t pt) (h ph) (w pw) c -> (t h w) pt (ph pw c)", pt=2, ph=16, pw=16
+)
 change = (looks[:, 1] - looks[:, 0]).abs().mean(dim=1)  # (784,)
 most, t = int(change.argmax()), int(change.argmax()) // 196
 still = t * 196 + 3 * 14 + 2  # at the same time, beside it
@@ -200,7 +209,10 @@ player(part, f"During time patch {t}")
 # **Guess:** how many of the 784 tubelets change by more than 2 % of the brightness between their two frames?
 
 # %%
-print(f"{100 * (change > 0.02).float().mean():.0f} % of the tubelets change; the others show the same twice")
+print(
+    f"{100 * (change > 0.02).float().mean():.0f} % of the tubelets change; "
+    "the others show the same twice"
+)
 
 # %% [markdown]
 # Most of a video repeats itself. That is why so much of it can be hidden, and still be guessed: see `03_masking`.
@@ -243,7 +255,11 @@ def one_axis(places: Tensor, width: int) -> Tensor:
 
 table = one_axis(torch.arange(14.0), 256)
 assert torch.allclose(table, sincos_positions((14,), 256)[1:], atol=1e-5)
-diagrams.maps({"14 places, 256 numbers each": table}, ("number in the vector (sines | cosines)", 0, 256), ("place", 0, 14))
+diagrams.maps(
+    {"14 places, 256 numbers each": table},
+    ("number in the vector (sines | cosines)", 0, 256),
+    ("place", 0, 14),
+)
 
 # %% [markdown]
 # EXERCISE sincos_1d
@@ -329,7 +345,8 @@ check("conv_as_linear")
 for_pictures = 0.05 * torch.randn(96, 3, 8, 8, generator=generator)
 for_video = repeat(for_pictures, "d c ph pw -> d c pt ph pw", pt=2) / 2
 standing = repeat(small[:, :, 0], "b c h w -> b c two h w", two=2)
-one, two = F.conv2d(small[:, :, 0], for_pictures, stride=8), F.conv3d(standing, for_video, stride=(2, 8, 8))[:, :, 0]
+one = F.conv2d(small[:, :, 0], for_pictures, stride=8)
+two = F.conv3d(standing, for_video, stride=(2, 8, 8))[:, :, 0]
 print("the same on a video that stands still:", torch.allclose(one, two, atol=1e-4))
 
 # %% [markdown]
@@ -343,7 +360,12 @@ d = 768
 n = torch.logspace(1.5, 5.3, 200).double()
 alone, together = 12 * n * d**2, 2 * n**2 * d
 print(f"equal at n = 6 d = {6 * d} tokens")
-diagrams.lines({"each token alone": (n, alone), "attention": (n, together)}, "tokens", "multiply-adds a block", log=True)
+diagrams.lines(
+    {"each token alone": (n, alone), "attention": (n, together)},
+    "tokens",
+    "multiply-adds a block",
+    log=True,
+)
 
 # %% [markdown]
 # EXERCISE attention_cost
@@ -374,7 +396,8 @@ for name, count in {"20 % of a video": 157, "a sound": 512, "a video": 784, "bot
     assert counter.get_total_flops() == 2 * multiply_adds(TransformerConfig(d, 1, 12), count)
     share = 2 * count**2 * d / multiply_adds(TransformerConfig(d, 1, 12), count)
     print(
-        f"{name:16} {count:5} tokens {counter.get_total_flops() / 2e9:5.1f} thousand million multiply-adds, attention {100 * share:2.0f} %"
+        f"{name:16} {count:5} tokens {counter.get_total_flops() / 2e9:5.1f} thousand million "
+        f"multiply-adds, attention {100 * share:2.0f} %"
     )
 
 # %% [markdown]

@@ -34,7 +34,8 @@ from mavil_edu.exercises import check, exercise, quiz
 
 # %%
 clip = media.read_clip(Path("../data_samples/014.mp4"), 2.56, 2.56, frames=64)
-louder = 0.72 / clip.waveform.abs().max()  # our clips are quiet; every sound of this clip is raised by as much
+# our clips are quiet; every sound of this clip is raised by as much
+louder = 0.72 / clip.waveform.abs().max()
 video_player(clip.frames[::4], 6.25, louder * clip.waveform, "The clip, nothing hidden")
 
 # %% [markdown]
@@ -48,7 +49,13 @@ picture_config = VideoConfig(seconds=2.56, height=96, width=96)
 log_mel = audio.to_log_mel(audio.spectrogram(clip.waveform[None], sound_config), sound_config)[0]
 log_mel[254:] = log_mel[253]
 pictures = video.fit(clip.frames[4::8], picture_config)
-print("sound", sound_config.grid, "time × pitch;  picture", picture_config.grid, "time × down × across")
+print(
+    "sound",
+    sound_config.grid,
+    "time × pitch;  picture",
+    picture_config.grid,
+    "time × down × across",
+)
 figures.patch_grid(log_mel, (16, 16), 2.56)
 
 # %% [markdown]
@@ -112,7 +119,13 @@ masks = mask_by_rank(noise, visible)  # (b, n), True = hidden
 
 theirs = masking.random_mask(3, (16, 8), 0.8, torch.Generator().manual_seed(0))
 assert torch.equal(masks, theirs), "The masks differ. Is check('mask_by_rank') right?"
-print("hidden in each clip:", masks.sum(dim=1).tolist(), "of 128;", "the same tokens:", torch.equal(masks[0], masks[1]))
+print(
+    "hidden in each clip:",
+    masks.sum(dim=1).tolist(),
+    "of 128;",
+    "the same tokens:",
+    torch.equal(masks[0], masks[1]),
+)
 figures.mask_grid(masks[0], (16, 8))
 
 # %% [markdown]
@@ -129,8 +142,14 @@ def left_of(mask: Tensor) -> Tensor:
 
 
 # %%
-draws = {ratio: masking.random_mask(1, (16, 8), ratio, torch.Generator().manual_seed(2))[0] for ratio in (0.3, 0.8, 0.95)}
-hidden = {f"{100 * ratio:.0f} %": figures.hidden_cells(mask, (16, 8), (16, 16)) for ratio, mask in draws.items()}
+draws = {
+    ratio: masking.random_mask(1, (16, 8), ratio, torch.Generator().manual_seed(2))[0]
+    for ratio in (0.3, 0.8, 0.95)
+}
+hidden = {
+    f"{100 * ratio:.0f} %": figures.hidden_cells(mask, (16, 8), (16, 16))
+    for ratio, mask in draws.items()
+}
 figures.spectrogram_panels(dict.fromkeys(hidden, log_mel), 2.56, hidden)
 
 # %%
@@ -154,14 +173,24 @@ def greyed(mask: Tensor) -> Tensor:
     return torch.where(hidden, torch.tensor([154, 160, 171], dtype=torch.uint8), pictures)
 
 
-picture_draws = {ratio: masking.random_mask(1, (4, 6, 6), ratio, torch.Generator().manual_seed(3))[0] for ratio in (0.3, 0.8, 0.95)}
-figures.frame_panels({f"{100 * ratio:.0f} % hidden": greyed(mask) for ratio, mask in picture_draws.items()}, 2.56)
+picture_draws = {
+    ratio: masking.random_mask(1, (4, 6, 6), ratio, torch.Generator().manual_seed(3))[0]
+    for ratio in (0.3, 0.8, 0.95)
+}
+figures.frame_panels(
+    {f"{100 * ratio:.0f} % hidden": greyed(mask) for ratio, mask in picture_draws.items()}, 2.56
+)
 
 # %% [markdown]
 # This is what MAViL is given: both at once, 80 % of each hidden.
 
 # %%
-video_player(greyed(picture_draws[0.8]), 8 / 2.56, left_of(draws[0.8]), "What MAViL is given: 80 % of both hidden")
+video_player(
+    greyed(picture_draws[0.8]),
+    8 / 2.56,
+    left_of(draws[0.8]),
+    "What MAViL is given: 80 % of both hidden",
+)
 
 # %% [markdown]
 # ## 4. Equally many in each clip
@@ -188,7 +217,10 @@ row, hidden_here = torch.tensor([[10, 20, 30, 40]]), torch.tensor([[True, False,
 places = hidden_here.int().argsort(dim=1, stable=True)[:, :2]
 print("where the visible ones stand:", places.tolist()[0])
 print("gathered:                    ", row.gather(1, places).tolist()[0])
-print("scattered into zeros:        ", torch.zeros_like(row).scatter(1, places, row.gather(1, places)).tolist()[0])
+print(
+    "scattered into zeros:        ",
+    torch.zeros_like(row).scatter(1, places, row.gather(1, places)).tolist()[0],
+)
 
 # %% [markdown]
 # A token is a vector, so the places are needed once for each of its numbers: `repeat(places, "b k -> b k d", d=d)`.
@@ -211,7 +243,9 @@ patches = rearrange(log_mel, "(t pt) (f pf) -> 1 (t f) (pt pf)", pt=16, pf=16)
 tokens, mask = repeat(patches, "1 n values -> b n values", b=3), masks
 kept = keep_visible(tokens, mask)
 
-assert torch.equal(kept, masking.keep_visible(tokens, mask)), "The library keeps other tokens. Is check('keep_visible') right?"
+assert torch.equal(kept, masking.keep_visible(tokens, mask)), (
+    "The library keeps other tokens. Is check('keep_visible') right?"
+)
 print(tuple(tokens.shape), "->", tuple(kept.shape), "b k values")
 
 # %% [markdown]
@@ -233,7 +267,9 @@ check("put_back")
 # %%
 fill = torch.full((256,), float(log_mel.mean()))  # in place of a learnt mask token
 whole = put_back(kept, mask, fill)
-assert torch.equal(whole, masking.put_back(kept, mask, fill)), "The library puts them elsewhere. Is check('put_back') right?"
+assert torch.equal(whole, masking.put_back(kept, mask, fill)), (
+    "The library puts them elsewhere. Is check('put_back') right?"
+)
 print("visible tokens are at their places:", torch.equal(whole[~mask], tokens[~mask]))
 
 # %% [markdown]
@@ -250,12 +286,17 @@ mask = masking.random_mask(1, config.audio.grid, 0.8, torch.Generator().manual_s
 hide = rearrange(mask, "b n -> b n 1")
 
 # %%
-noisy = torch.where(hide, torch.randn(small.shape, generator=torch.Generator().manual_seed(0)), small)
+noisy = torch.where(
+    hide, torch.randn(small.shape, generator=torch.Generator().manual_seed(0)), small
+)
 with torch.inference_mode():
     dropped, dropped_noisy = (encoder(patches, mask).patch_tokens for patches in (small, noisy))
     zeroed = encoder(small.masked_fill(hide, 0)).patch_tokens[~mask]
 print("dropped: noise in the hidden patches changes nothing:", torch.equal(dropped, dropped_noisy))
-print("set to 0: visible tokens come out as if the hidden ones were dropped:", torch.allclose(zeroed, dropped[0], atol=1e-2))
+print(
+    "set to 0: visible tokens come out as if the hidden ones were dropped:",
+    torch.allclose(zeroed, dropped[0], atol=1e-2),
+)
 
 # %% [markdown]
 # Zeros are not nothing. Each is a token that says "as loud as the average here", takes part in attention, and costs as much as any other.
@@ -280,14 +321,21 @@ def time_mask(noise: Tensor, visible: int, f: int) -> Tensor:
 check("time_mask")
 
 # %%
-noise = torch.rand(1, 16, generator=torch.Generator().manual_seed(0))  # one number for each of 16 moments
+# one number for each of 16 moments
+noise = torch.rand(1, 16, generator=torch.Generator().manual_seed(0))
 by_hand = time_mask(noise, 16 - round(16 * 0.8), 8)
 theirs = masking.time_mask(1, (16, 8), 0.8, torch.Generator().manual_seed(0))
-assert torch.equal(by_hand, theirs), "The library hides other moments. Is check('time_mask') right, and mask_by_rank, where you use it?"
+assert torch.equal(by_hand, theirs), (
+    "The library hides other moments. Is check('time_mask') right, and mask_by_rank, "
+    "where you use it?"
+)
 print(f"{int(by_hand.sum()) // 8} of 16 moments hidden: {int(by_hand.sum())} of 128 tokens")
 
 # %%
-ways = {name: way(1, (16, 8), 0.8, torch.Generator().manual_seed(6))[0] for name, way in masking.AUDIO_STRATEGIES.items()}
+ways = {
+    name: way(1, (16, 8), 0.8, torch.Generator().manual_seed(6))[0]
+    for name, way in masking.AUDIO_STRATEGIES.items()
+}
 hidden = {name: figures.hidden_cells(mask, (16, 8), (16, 16)) for name, mask in ways.items()}
 figures.spectrogram_panels(dict.fromkeys(ways, log_mel), 2.56, hidden)
 
@@ -308,7 +356,9 @@ player(left_of(ways["time+frequency"]), "Moments and pitches hidden")
 landings = (torch.tensor([0.092, 0.618, 1.129, 1.626, 2.141]) / 0.16).long()  # in which time patch
 print("80 % hidden      landings heard   pitches heard")
 for name, way in masking.AUDIO_STRATEGIES.items():
-    drawn = rearrange(~way(2000, (16, 8), 0.8, torch.Generator().manual_seed(0)), "b (t f) -> b t f", t=16)
+    drawn = rearrange(
+        ~way(2000, (16, 8), 0.8, torch.Generator().manual_seed(0)), "b (t f) -> b t f", t=16
+    )
     moments, pitches = drawn.any(dim=2)[:, landings], drawn.any(dim=1)
     print(f"{name:15}{100 * moments.float().mean():12.0f} %{100 * pitches.float().mean():14.0f} %")
 
@@ -333,7 +383,10 @@ def tube_mask(noise: Tensor, visible: int, t: int) -> Tensor:
 check("tube_mask")
 
 # %%
-picture_ways = {name: way(1, (4, 6, 6), 0.8, torch.Generator().manual_seed(1))[0] for name, way in masking.VIDEO_STRATEGIES.items()}
+picture_ways = {
+    name: way(1, (4, 6, 6), 0.8, torch.Generator().manual_seed(1))[0]
+    for name, way in masking.VIDEO_STRATEGIES.items()
+}
 figures.frame_panels({name: greyed(mask) for name, mask in picture_ways.items()}, 2.56)
 
 # %% [markdown]
@@ -345,7 +398,9 @@ print("hidden tokens at        50 %   80 %   90 %")
 for grid, names in (((64, 8), masking.AUDIO_STRATEGIES), ((4, 14, 14), masking.VIDEO_STRATEGIES)):
     for name in names:
         tokens = torch.tensor(grid).prod()
-        counts = [int(tokens - masking.visible_count(grid, ratio, name)) for ratio in (0.5, 0.8, 0.9)]
+        counts = [
+            int(tokens - masking.visible_count(grid, ratio, name)) for ratio in (0.5, 0.8, 0.9)
+        ]
         print(f"{name:15}of {tokens:4} {counts[0]:6} {counts[1]:6} {counts[2]:6}")
 
 # %% [markdown]
@@ -402,7 +457,10 @@ copies = {
 figures.spectrogram_panels(copies, 2.56)
 
 # %%
-sounds = {name: louder * audio.to_waveform(copy[None], samples=len(clip.waveform))[0] for name, copy in copies.items()}
+sounds = {
+    name: louder * audio.to_waveform(copy[None], samples=len(clip.waveform))[0]
+    for name, copy in copies.items()
+}
 player(sounds["30 % hidden, and copied"], "30 % hidden, and copied")
 
 # %%
@@ -427,7 +485,9 @@ from mavil_edu.data.world import World
 from mavil_edu.mavil import Masks
 
 plain = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
-samples, _, _ = evaluation_batch(FolderClips(media.find_media([Path("../data_samples")]), config, plain))
+samples, _, _ = evaluation_batch(
+    FolderClips(media.find_media([Path("../data_samples")]), config, plain)
+)
 others, _, _ = evaluation_batch(World(256, 1, config, plain, quiet=True))
 inputs, usual = to_inputs(samples, config), to_inputs(others, config)
 
@@ -453,7 +513,13 @@ def errors_of(name: str, ratio: float, way=masking.random_mask) -> dict[str, flo
 
 def curves_of(name: str) -> dict[str, tuple[Tensor, Tensor]]:
     rows = [errors_of(name, ratio) for ratio in RATIOS]
-    return {answer.replace("_", " "): (torch.tensor(RATIOS), torch.tensor([row[answer] for row in rows])) for answer in rows[0]}
+    return {
+        answer.replace("_", " "): (
+            torch.tensor(RATIOS),
+            torch.tensor([row[answer] for row in rows]),
+        )
+        for answer in rows[0]
+    }
 
 
 sound_curves = curves_of("audio")
@@ -466,7 +532,10 @@ diagrams.lines(picture_curves, "share of the picture hidden", "error on the hidd
 # %%
 for name, curves in (("sound", sound_curves), ("picture", picture_curves)):
     better = curves["nearest visible"][1] < curves["position mean"][1]
-    print(f"{name}: nearest visible beats position mean up to {100 * RATIOS[int(better.sum()) - 1]:.0f} % hidden")
+    print(
+        f"{name}: nearest visible beats position mean up to "
+        f"{100 * RATIOS[int(better.sum()) - 1]:.0f} % hidden"
+    )
 
 # %% [markdown]
 # The position mean does not look at the clip, so it does not care. The nearest visible patch is good while it is near, and worse than
@@ -479,7 +548,10 @@ for name, curves in (("sound", sound_curves), ("picture", picture_curves)):
 print("80 % hidden           nearest visible   position mean   mean plus residual   can be copied")
 for name, known in (("audio", masking.AUDIO_STRATEGIES), ("video", masking.VIDEO_STRATEGIES)):
     for way, draw in known.items():
-        usual_one, copy, corrected = (errors_of(name, 0.8, draw)[key] for key in ("position_mean", "nearest_visible", "mean_plus_residual"))
+        usual_one, copy, corrected = (
+            errors_of(name, 0.8, draw)[key]
+            for key in ("position_mean", "nearest_visible", "mean_plus_residual")
+        )
         verdict = "yes" if copy < 0.8 * usual_one else "no"
         row = f"{'sound' if name == 'audio' else 'picture'}, {way}"
         print(f"{row:22}{copy:15.2f}{usual_one:16.2f}{corrected:21.2f}{verdict:>16}")
@@ -500,7 +572,8 @@ from mavil_edu.transformer import multiply_adds
 
 large = paper().model
 for name, size in (("sound", large.audio), ("picture", large.video)):
-    every, some = size.tokens + 1, masking.visible_count(size.tokens, 0.8) + 1  # and the class token
+    # and the class token
+    every, some = size.tokens + 1, masking.visible_count(size.tokens, 0.8) + 1
     saved = multiply_adds(large.encoder, every) / multiply_adds(large.encoder, some)
     print(f"{name}: {every} tokens -> {some}; the encoder computes {saved:.1f} times less")
 
@@ -515,13 +588,17 @@ def whole_model(ratio: float) -> int:
     a, v = (masking.visible_count(size.tokens, ratio) + 1 for size in (large.audio, large.video))
     encoders = multiply_adds(large.encoder, a) + multiply_adds(large.encoder, v)
     fusion = multiply_adds(large.fusion, a + v)
-    decoders = multiply_adds(large.decoder, large.audio.tokens + 1) + multiply_adds(large.decoder, large.video.tokens + 1)
+    places = large.audio.tokens + 1, large.video.tokens + 1
+    decoders = sum(multiply_adds(large.decoder, tokens) for tokens in places)
     return encoders + fusion + decoders
 
 
 for ratio in (0.0, 0.5, 0.8, 0.9):
     less = whole_model(0) / whole_model(ratio)
-    print(f"{100 * ratio:3.0f} % hidden: {whole_model(ratio) / 1e9:4.0f} thousand million multiply-adds, {less:.1f} times less")
+    print(
+        f"{100 * ratio:3.0f} % hidden: {whole_model(ratio) / 1e9:4.0f} thousand million "
+        f"multiply-adds, {less:.1f} times less"
+    )
 
 # %% [markdown]
 # At 80 % the decoders cost more than all the rest; to hide still more saves little. Now **measure**, with our small encoder, forward
@@ -549,8 +626,15 @@ def encoding(ratio: float) -> Callable[[], Tensor]:
 
 
 def everything(ratio: float) -> Callable[[], Tensor]:
-    drawn = Masks(*(masking.random_mask(32, 64, ratio, torch.Generator().manual_seed(seed)) for seed in (0, 1)))
-    return lambda: sum(part.patches.mean() for part in model(usual.audio[:32], usual.video[:32], drawn)[:2])
+    drawn = Masks(
+        *(
+            masking.random_mask(32, 64, ratio, torch.Generator().manual_seed(seed))
+            for seed in (0, 1)
+        )
+    )
+    return lambda: sum(
+        part.patches.mean() for part in model(usual.audio[:32], usual.video[:32], drawn)[:2]
+    )
 
 
 # %%
@@ -558,7 +642,8 @@ threads = torch.get_num_threads()
 torch.set_num_threads(1)
 alone, whole = (quickest(step(0.0)) / quickest(step(0.8)) for step in (encoding, everything))
 torch.set_num_threads(threads)
-counted = multiply_adds(config.encoder, 65) / multiply_adds(config.encoder, masking.visible_count(64, 0.8) + 1)
+visible = masking.visible_count(64, 0.8)
+counted = multiply_adds(config.encoder, 65) / multiply_adds(config.encoder, visible + 1)
 print(f"counted: the small encoder computes {counted:.1f} times less with 80 % hidden")
 print("measured: the encoder is more than 2.5 times as fast:", "yes" if alone > 2.5 else "no")
 print("measured: the whole model is more than twice as fast:", "yes" if whole > 2 else "no")
@@ -578,11 +663,17 @@ print("measured: the whole model is more than twice as fast:", "yes" if whole > 
 
 
 def learnt(ratio: float) -> dict[str, float]:
-    drawn = [masking.random_mask(24, getattr(config, name).grid, ratio, torch.Generator().manual_seed(0)) for name in target]
+    drawn = [
+        masking.random_mask(24, getattr(config, name).grid, ratio, torch.Generator().manual_seed(0))
+        for name in target
+    ]
     with torch.inference_mode():
         output = model(inputs.audio, inputs.video, Masks(*drawn))
     pairs = zip(target, drawn, strict=True)
-    return {name: float(masked_mse(getattr(output, name).patches, target[name], mask)) for name, mask in pairs}
+    return {
+        name: float(masked_mse(getattr(output, name).patches, target[name], mask))
+        for name, mask in pairs
+    }
 
 
 ours = [learnt(ratio) for ratio in RATIOS]
@@ -592,7 +683,10 @@ compared = {}
 for name, curves in (("audio", sound_curves), ("video", picture_curves)):
     best = torch.stack([values for _, values in curves.values()]).amin(dim=0)
     error = torch.tensor([row[name] for row in ours])
-    compared[name] = {"best trivial answer": (torch.tensor(RATIOS), best), "learnt": (torch.tensor(RATIOS), error)}
+    compared[name] = {
+        "best trivial answer": (torch.tensor(RATIOS), best),
+        "learnt": (torch.tensor(RATIOS), error),
+    }
 diagrams.lines(compared["audio"], "share of the sound hidden", "error on the hidden patches")
 
 # %%
@@ -600,8 +694,13 @@ diagrams.lines(compared["video"], "share of the picture hidden", "error on the h
 
 # %%
 for what, curves in zip(("sound", "picture"), compared.values(), strict=True):
-    ahead = dict(zip(RATIOS, (curves["best trivial answer"][1] - curves["learnt"][1]).tolist(), strict=True))
-    print(f"{what}: ahead by", ", ".join(f"{ahead[ratio]:.2f} at {100 * ratio:.0f} %" for ratio in (0.1, 0.5, 0.8, 0.95)))
+    ahead = dict(
+        zip(RATIOS, (curves["best trivial answer"][1] - curves["learnt"][1]).tolist(), strict=True)
+    )
+    print(
+        f"{what}: ahead by",
+        ", ".join(f"{ahead[ratio]:.2f} at {100 * ratio:.0f} %" for ratio in (0.1, 0.5, 0.8, 0.95)),
+    )
 
 # %% [markdown]
 # With a tenth of the sound hidden the copy rivals the model: there is nothing to gain by understanding. In the picture it is ahead even

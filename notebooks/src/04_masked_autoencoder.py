@@ -36,15 +36,24 @@ from mavil_edu.display import player
 from mavil_edu.exercises import check, exercise, quiz
 from mavil_edu.patches import patchify, unpatchify
 
-device, steps, clips, preset = ("cuda", 5000, 8192, small) if torch.cuda.is_available() else ("cpu", 1000, 1024, tiny)  # ← the budget
-config, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+# ↓ the budget
+device, steps, clips, preset = (
+    ("cuda", 5000, 8192, small) if torch.cuda.is_available() else ("cpu", 1000, 1024, tiny)
+)
+config = tiny().model
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 sides = {"sound": (config.audio, "audio"), "pictures": (config.video, "video")}
 
 
 # %%
-def generate(count: int, seed: int, kind: torch.dtype = torch.float) -> tuple[Batch, dict[str, Tensor]]:
+def generate(
+    count: int, seed: int, kind: torch.dtype = torch.float
+) -> tuple[Batch, dict[str, Tensor]]:
     """The patches of generated clips, by side; and the first 16 of the clips."""
-    found = {side: torch.empty(count, part.tokens, part.patch_values, dtype=kind) for side, (part, _) in sides.items()}
+    found = {
+        side: torch.empty(count, part.tokens, part.patch_values, dtype=kind)
+        for side, (part, _) in sides.items()
+    }
     for few in torch.arange(count).split(16):  # little by little, for memory's sake
         if few[0] % 128 == 0:
             world = World(128, seed + 1000 * (int(few[0]) // 128), config, no_change, quiet=True)
@@ -59,7 +68,10 @@ def generate(count: int, seed: int, kind: torch.dtype = torch.float) -> tuple[Ba
 # %%
 (_, training), (batch, held_out) = generate(clips, seed=1, kind=torch.half), generate(128, seed=2)
 for side in sides:
-    print(f"{side}: {tuple(training[side].shape)} to learn from, {tuple(held_out[side].shape)} held out: b n values")
+    print(
+        f"{side}: {tuple(training[side].shape)} to learn from, "
+        f"{tuple(held_out[side].shape)} held out: b n values"
+    )
 
 # %% [markdown]
 # A masked autoencoder (MAE) is two transformers and nothing else. The **encoder** sees the visible patches only. The **decoder** sees all
@@ -76,7 +88,8 @@ class MaskedAutoencoder(nn.Module):
     def __init__(self, part, extra: int = 0, shape: ModelConfig = config):
         super().__init__()
         self.encoder = Encoder(part, shape.encoder)  # of `tiny`: 3 blocks, 96 wide
-        self.decoder = Decoder(part, shape.encoder.width, shape.decoder, part.patch_values + extra)  # 1 block, 64 wide
+        # 1 block, 64 wide
+        self.decoder = Decoder(part, shape.encoder.width, shape.decoder, part.patch_values + extra)
         self.apply(initialise)
 
     def forward(self, patches: Tensor, mask: Tensor) -> Tensor:
@@ -93,7 +106,10 @@ model = MaskedAutoencoder(config.audio)
 some = held_out["sound"][:4]
 mask = masking.random_mask(4, config.audio.tokens, 0.8, torch.Generator().manual_seed(0))
 tokens = model.encoder(some, mask)
-print(f"of {some.shape[1]} patches, {tokens.patch_tokens.shape[1]} visible tokens of {tokens.patch_tokens.shape[2]} numbers are encoded;")
+print(
+    f"of {some.shape[1]} patches, {tokens.patch_tokens.shape[1]} visible tokens of "
+    f"{tokens.patch_tokens.shape[2]} numbers are encoded;"
+)
 print(f"{tuple(model(some, mask).shape)} is predicted: b n values")
 
 # %% [markdown]
@@ -121,7 +137,9 @@ check("decoder_input")
 with torch.inference_mode():
     decoder, visible = model.decoder, model.decoder.embed(tokens.patch_tokens)
     first = decoder.embed(tokens.class_token) + decoder.positions[0]
-    x = torch.cat([first, decoder_input(visible, mask, decoder.mask_token, decoder.positions[1:])], dim=1)
+    x = torch.cat(
+        [first, decoder_input(visible, mask, decoder.mask_token, decoder.positions[1:])], dim=1
+    )
     by_hand = decoder.predict(decoder.norm(decoder.transformer(x)[:, 1:]))
     print("the same prediction:", torch.allclose(by_hand, model(some, mask), atol=1e-5))
 
@@ -155,7 +173,8 @@ prediction = torch.randn(4, 64, 512, generator=torch.Generator().manual_seed(0))
 masked_mse(prediction, some, mask).backward()
 pull = prediction.grad.abs().sum(dim=-1)  # (b, n)
 print(
-    f"gradient at hidden places: {'some' if (pull[mask] > 0).all() else 'none'}; at visible ones: {'some' if pull[~mask].any() else 'none'}"
+    f"gradient at hidden places: {'some' if (pull[mask] > 0).all() else 'none'}; at visible ones: "
+    f"{'some' if pull[~mask].any() else 'none'}"
 )
 
 # %% [markdown]
@@ -189,8 +208,11 @@ from mavil_edu.optimiser import make_optimiser
 plan = replace(tiny().train, batch=32, steps=steps, base_lr=2.4e-2)
 
 
-def training_step(model: nn.Module, optimiser, patches: Tensor, loss_of, generator: torch.Generator) -> float:
-    chosen = patches[torch.randint(len(patches), (plan.batch,), generator=generator)].float().to(device)
+def training_step(
+    model: nn.Module, optimiser, patches: Tensor, loss_of, generator: torch.Generator
+) -> float:
+    few = torch.randint(len(patches), (plan.batch,), generator=generator)
+    chosen = patches[few].float().to(device)
     mask = masking.random_mask(*chosen.shape[:2], 0.8, generator).to(device)  # ← 80 % hidden
     loss = loss_of(model(chosen, mask), chosen, mask)
     loss.backward()
@@ -206,7 +228,10 @@ naive, fell = {}, {}
 for side, (part, _) in sides.items():
     naive[side] = MaskedAutoencoder(part).to(device)
     optimiser, generator = make_optimiser(naive[side], plan), torch.Generator().manual_seed(0)
-    losses = [training_step(naive[side], optimiser, training[side], masked_mse, generator) for _ in range(20)]
+    losses = [
+        training_step(naive[side], optimiser, training[side], masked_mse, generator)
+        for _ in range(20)
+    ]
     fell[side] = losses[-1] / losses[0]
     print(f"{side}: the loss fell by a third or more: {'yes' if fell[side] < 2 / 3 else 'no'}")
 
@@ -231,7 +256,8 @@ check("mean_patch_mse")
 
 # %%
 judged = {
-    side: masking.random_mask(128, part.tokens, 0.8, torch.Generator().manual_seed(1)) for side, (part, _) in sides.items()
+    side: masking.random_mask(128, part.tokens, 0.8, torch.Generator().manual_seed(1))
+    for side, (part, _) in sides.items()
 }  # the masks that everything is judged under
 
 
@@ -242,7 +268,8 @@ def answer_of(model: nn.Module, side: str) -> Tensor:
 
 for side in sides:
     target, mask = held_out[side], judged[side]
-    error, mean = masked_mse(answer_of(naive[side], side), target, mask), mean_patch_mse(training[side][:256].float(), target, mask)
+    error = masked_mse(answer_of(naive[side], side), target, mask)
+    mean = mean_patch_mse(training[side][:256].float(), target, mask)
     print(f"{side}: a tenth or more below the mean patch: {'yes' if error < 0.9 * mean else 'no'}")
 
 # %% [markdown]
@@ -260,8 +287,15 @@ def log_mel(patches: Tensor, part=config.audio) -> Tensor:
     return audio.to_log_mel(unpatchify(patches, part), part)[0]
 
 
-panels = {"original": log_mel(original), "after 20 steps, hidden filled in": log_mel(guessed), "the mean patch": log_mel(mean_patch)}
-sentence = "Three spectrograms of one clip: the original, the hidden patches filled in after 20 steps, and filled in with mean patches."
+panels = {
+    "original": log_mel(original),
+    "after 20 steps, hidden filled in": log_mel(guessed),
+    "the mean patch": log_mel(mean_patch),
+}
+sentence = (
+    "Three spectrograms of one clip: the original, the hidden patches filled in after 20 steps, "
+    "and filled in with mean patches."
+)
 replace(figures.spectrogram_panels(panels, 2.56), sentence=sentence)
 
 # %%
@@ -304,7 +338,10 @@ for side, (part, _) in sides.items():
         for x, mask in zip(held_out[side].split(32), judged[side].split(32), strict=True)
     ]
     bars[side] = {name: sum(answers[name] for answers in parts) / 4 for name in parts[0]}
-    print(f"{side:9}", "; ".join(f"{name.replace('_', ' ')} {error:.2f}" for name, error in bars[side].items()))
+    print(
+        f"{side:9}",
+        "; ".join(f"{name.replace('_', ' ')} {error:.2f}" for name, error in bars[side].items()),
+    )
 
 # %% [markdown]
 # ## 5. The second trap: what the drawing borrows
@@ -323,7 +360,9 @@ fine = {
 finer, covered = {}, {}
 for side, (part, _) in sides.items():
     finer[side] = patchify(unpatchify(held_out[side], part), fine[side])
-    covered[side] = masking.random_mask(*finer[side].shape[:2], 0.8, torch.Generator().manual_seed(1))
+    covered[side] = masking.random_mask(
+        *finer[side].shape[:2], 0.8, torch.Generator().manual_seed(1)
+    )
 
 
 def borrowing(patches: Tensor) -> Tensor:
@@ -337,19 +376,25 @@ def pictures(patches: Tensor, part=config.video) -> Tensor:
 
 
 tiles, gone = finer["pictures"][one : one + 1], covered["pictures"][one : one + 1]
-mean_tiles = finer["pictures"].mean(dim=0, keepdim=True)  # of the held-out clips: so many that one hardly counts
+# of the held-out clips: so many that one hardly counts
+mean_tiles = finer["pictures"].mean(dim=0, keepdim=True)
 strips = {
     "original": tiles,
     "what was visible": tiles.masked_fill(rearrange(gone, "b n -> b n 1"), 0.0),
     "0, always, drawn with borrowed numbers": complete(borrowing(tiles), tiles, gone),
     "the mean patch, nothing borrowed": complete(mean_tiles, tiles, gone),
 }
-figures.frame_panels({title: pictures(each, fine["pictures"]) for title, each in strips.items()}, 2.56)
+figures.frame_panels(
+    {title: pictures(each, fine["pictures"]) for title, each in strips.items()}, 2.56
+)
 
 # %%
 notes, gone = finer["sound"][one : one + 1], covered["sound"][one : one + 1]
 borrowed = complete(borrowing(notes), notes, gone)
-panels = {"original": log_mel(original), "0, always, drawn with borrowed numbers": log_mel(borrowed, fine["sound"])}
+panels = {
+    "original": log_mel(original),
+    "0, always, drawn with borrowed numbers": log_mel(borrowed, fine["sound"]),
+}
 figures.spectrogram_panels(panels, 2.56)
 
 
@@ -359,7 +404,8 @@ louder = 0.5 / batch.waveform[one].abs().max()
 
 
 def sound_of(spectrogram: Tensor) -> Tensor:
-    return (louder * audio.to_waveform(spectrogram[None], samples=40_960, heard=heard)[0]).clamp(-1, 1)
+    sound = louder * audio.to_waveform(spectrogram[None], samples=40_960, heard=heard)[0]
+    return sound.clamp(-1, 1)
 
 
 player(sound_of(panels["original"]), "The original, from its spectrogram")
@@ -370,8 +416,12 @@ player(sound_of(panels["0, always, drawn with borrowed numbers"]), "A model that
 # %%
 for side in sides:
     target, mask = finer[side], covered[side]
-    leak, mean = masked_mse(borrowing(target), target, mask), masked_mse(target.mean(dim=0, keepdim=True).expand_as(target), target, mask)
-    print(f"{side}: the answer 0, always, with borrowed numbers errs {100 * (1 - leak / mean):.0f} % less than the mean patch")
+    leak = masked_mse(borrowing(target), target, mask)
+    mean = masked_mse(target.mean(dim=0, keepdim=True).expand_as(target), target, mask)
+    print(
+        f"{side}: the answer 0, always, with borrowed numbers errs {100 * (1 - leak / mean):.0f} % "
+        "less than the mean patch"
+    )
 
 # %% [markdown]
 # The ball, its path, light and dark, every strike: from a model that does not look. (No colours, since a patch has one mean for all three.)
@@ -394,7 +444,9 @@ def loss_of(prediction: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
 
 def drawn(prediction: Tensor) -> Tensor:
     """A prediction as patches again, nothing borrowed."""
-    values, mean, std = prediction[..., :-2], prediction[..., -2:-1], prediction[..., -1:].clamp(min=0)
+    values = prediction[..., :-2]
+    mean = prediction[..., -2:-1]
+    std = prediction[..., -1:].clamp(min=0)
     return values * std + mean
 
 
@@ -423,7 +475,8 @@ check("learning_rate")
 # batches of 32?
 
 # %%
-warmup, peak = round(plan.warmup * steps), 2.4e-2 * 32 / 256 * (preset().train.base_lr / tiny().train.base_lr)
+warmup = round(plan.warmup * steps)
+peak = 2.4e-2 * 32 / 256 * (preset().train.base_lr / tiny().train.base_lr)
 places = torch.arange(steps)
 rates = torch.tensor([learning_rate(step, steps, warmup, peak) for step in range(steps)])
 diagrams.lines({"learning rate": (places, rates)}, "step", "rate")
@@ -443,7 +496,10 @@ def train(side: str) -> tuple[nn.Module, dict[int, tuple[float, Tensor]]]:
     for step in range(steps + 1):
         if step % (steps // 8) == 0:
             said = answer_of(model, side)
-            looks[step] = masked_mse(said[..., :-2], normalise_patch(held_out[side]), judged[side]).item(), said[one : one + 1].clone()
+            looks[step] = (
+                masked_mse(said[..., :-2], normalise_patch(held_out[side]), judged[side]).item(),
+                said[one : one + 1].clone(),
+            )
             model.to(device).train()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(min(step, steps - 1), steps, warmup, peak)
@@ -459,17 +515,26 @@ for side in sides:
 # %%
 rows = []
 for step in looks["sound"]:
-    errors = {side: looks[side][step][0] for side in sides} | {f"{side}_trivial": min(bars[side].values()) for side in sides}
+    errors = {side: looks[side][step][0] for side in sides} | {
+        f"{side}_trivial": min(bars[side].values()) for side in sides
+    }
     rows.append({"step": step, "held_out": True} | errors)
 picture = figures.curves(rows, {"sound": "sound: masked MSE", "pictures": "pictures: masked MSE"})
 better = {side: 1 - rows[-1][side] / rows[-1][f"{side}_trivial"] for side in sides}
-replace(picture, sentence=f"Errors on held-out clips over {steps} steps, with the best trivial answer dashed; both end below it.")
+replace(
+    picture,
+    sentence=f"Errors on held-out clips over {steps} steps, with the best trivial answer dashed; "
+    "both end below it.",
+)
 
 # %%
 assert all(share > 0 for share in better.values())
 for side, share in better.items():
     verdicts = ["yes" if share > part else "no" for part in (0.2, 0.8)]
-    print(f"{side}: below the best trivial answer by a fifth or more: {verdicts[0]}; by four fifths: {verdicts[1]}")
+    print(
+        f"{side}: below the best trivial answer by a fifth or more: {verdicts[0]}; by four fifths: "
+        f"{verdicts[1]}"
+    )
 
 # %% [markdown]
 # Now it has learnt: nobody who ignores the visible patches gets there. And it stays far from knowing all. Nobody can know all: noise, and
@@ -488,16 +553,35 @@ def completed(step: int, side: str) -> Tensor:
 
 
 filled = {side: completed(steps, side) for side in sides}
-spectrograms = {"original": log_mel(original), "what was visible": log_mel(original), "filled in": log_mel(filled["sound"])}
+spectrograms = {
+    "original": log_mel(original),
+    "what was visible": log_mel(original),
+    "filled in": log_mel(filled["sound"]),
+}
 cells = figures.hidden_cells(hidden[0], config.audio.grid, (8, 64))
 shown = figures.spectrogram_panels(spectrograms, 2.56, {"what was visible": cells})
-replace(shown, sentence="Three spectrograms of one held-out clip: the original, what was visible of it, and the hidden patches filled in.")
+replace(
+    shown,
+    sentence="Three spectrograms of one held-out clip: "
+    "the original, what was visible of it, and the hidden patches filled in.",
+)
 
 # %%
-seen, gone = held_out["pictures"][one : one + 1], rearrange(judged["pictures"][one : one + 1], "b n -> b n 1")
-strips = {"original": seen, "what was visible": seen.masked_fill(gone, 0.0), "filled in": filled["pictures"]}
-sentence = "Three filmstrips of one held-out clip: the original, what was visible, and the hidden patches filled in."
-replace(figures.frame_panels({title: pictures(each) for title, each in strips.items()}, 2.56), sentence=sentence)
+seen = held_out["pictures"][one : one + 1]
+gone = rearrange(judged["pictures"][one : one + 1], "b n -> b n 1")
+strips = {
+    "original": seen,
+    "what was visible": seen.masked_fill(gone, 0.0),
+    "filled in": filled["pictures"],
+}
+sentence = (
+    "Three filmstrips of one held-out clip: "
+    "the original, what was visible, and the hidden patches filled in."
+)
+replace(
+    figures.frame_panels({title: pictures(each) for title, each in strips.items()}, 2.56),
+    sentence=sentence,
+)
 
 # %%
 silent = log_mel(original).masked_fill(cells, audio.FLOOR)
@@ -517,12 +601,21 @@ player(sound_of(log_mel(filled["sound"])), "The hidden patches filled in")
 def agreement(true: Tensor, said: Tensor, count: Tensor | float, dim: int) -> float:
     """Correlation over all clips, each clip's mean along one axis taken out."""
     count = torch.ones_like(true) * count
-    true, said = (x - (x * count).sum(dim, keepdim=True) / count.sum(dim, keepdim=True) for x in (true, said))
-    return float((count * true * said).sum() / ((count * true**2).sum() * (count * said**2).sum()).sqrt())
+    true, said = (
+        x - (x * count).sum(dim, keepdim=True) / count.sum(dim, keepdim=True) for x in (true, said)
+    )
+    return float(
+        (count * true * said).sum() / ((count * true**2).sum() * (count * said**2).sum()).sqrt()
+    )
 
 
 def tones_and_loudness(patches: Tensor) -> tuple[Tensor, Tensor]:
-    x = rearrange(patches - training["sound"][:256].float().mean(dim=0), "b (t f) (pt pf) -> b t f pt pf", f=2, pf=64)
+    x = rearrange(
+        patches - training["sound"][:256].float().mean(dim=0),
+        "b (t f) (pt pf) -> b t f pt pf",
+        f=2,
+        pf=64,
+    )
     spectrum = (x * was_hidden).sum(dim=(1, 3)) / was_hidden.sum(dim=(1, 3))
     return rearrange(spectrum, "b f pf -> b (f pf)"), reduce(x, "b t f pt pf -> b t f", "mean")
 
@@ -534,7 +627,10 @@ said_tones, said_loudness = tones_and_loudness(drawn(answer_of(models["sound"], 
 for title, roll in (("its own clip", 0), ("another clip", 1)):
     which = agreement(tones.roll(roll, 0), said_tones, 1.0, 1)
     when = agreement(loudness.roll(roll, 0), said_loudness, was_hidden[..., 0, 0], 1)
-    print(f"{title}: which tones, agreement above 0.6: {'yes' if which > 0.6 else 'no'}; when: {'yes' if when > 0.6 else 'no'}")
+    print(
+        f"{title}: which tones, agreement above 0.6: {'yes' if which > 0.6 else 'no'}; when: "
+        f"{'yes' if when > 0.6 else 'no'}"
+    )
 
 # %% [markdown]
 # It has learnt which tones this thing rings with, and puts them everywhere: on average that is the best one can say of a hidden patch

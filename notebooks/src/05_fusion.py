@@ -41,9 +41,13 @@ from mavil_edu.display import player, video_player
 from mavil_edu.exercises import check, exercise, quiz
 
 model = MAViL.from_pretrained("tiny-squares")  # comes with the package
-config, no_change = model.config, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+config = model.config
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 held_out = World(128, 2, config, no_change, quiet=True)
-parts = (to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(8, 16).tolist())
+parts = (
+    to_inputs(collate([held_out.sample(clip, None) for clip in few]), config)
+    for few in torch.arange(128).view(8, 16).tolist()
+)
 some = next(parts)  # sixteen clips are enough to take a fusion apart
 inputs = type(some)(*map(torch.cat, zip(some, *parts, strict=True)))
 
@@ -76,7 +80,9 @@ print("picture", tuple(v.class_token.shape), tuple(v.patch_tokens.shape), "b n d
 def depends(fusion) -> bool:
     """Does the fused sound depend on the picture?"""
     picture = v.patch_tokens[:1].clone().requires_grad_()
-    sound, _ = fusion(Tokens(a.class_token[:1], a.patch_tokens[:1]), Tokens(v.class_token[:1], picture))
+    sound, _ = fusion(
+        Tokens(a.class_token[:1], a.patch_tokens[:1]), Tokens(v.class_token[:1], picture)
+    )
     total = sound.patch_tokens.square().sum() + 0 * picture.sum()
     return bool(torch.autograd.grad(total, picture)[0].any())
 
@@ -114,7 +120,9 @@ print("1 + 64 + 1 + 64 =", x.shape[1], "tokens, as the library has them")
 
 # %%
 @exercise("fuse")
-def fuse(audio_class: Tensor, audio: Tensor, video_class: Tensor, video: Tensor, block) -> list[Tensor]:
+def fuse(
+    audio_class: Tensor, audio: Tensor, video_class: Tensor, video: Tensor, block
+) -> list[Tensor]:
     raise NotImplementedError
 
 
@@ -128,12 +136,16 @@ check("fuse")
 block = model.fusion.transformer.blocks[0]
 with torch.no_grad():
     x, _ = pack([*a, *v], "b * d")
-    q, k, _ = rearrange(block.attn.qkv(block.norm1(x)), "b n (qkv heads e) -> qkv b heads n e", qkv=3, heads=3)
+    q, k, _ = rearrange(
+        block.attn.qkv(block.norm1(x)), "b n (qkv heads e) -> qkv b heads n e", qkv=3, heads=3
+    )
     by_hand = torch.einsum("bhie,bhje->bhij", q, k).div(q.shape[-1] ** 0.5).softmax(dim=-1)
     maps = {}
     model.encode(some.audio, some.video, maps=maps)
 assert torch.allclose(by_hand, maps["fusion.0"], atol=1e-5)
-print(tuple(by_hand.shape), "b heads i j; each row sums to", round(float(by_hand.sum(-1).mean()), 3))
+print(
+    tuple(by_hand.shape), "b heads i j; each row sums to", round(float(by_hand.sum(-1).mean()), 3)
+)
 
 # %% [markdown]
 # EXERCISE attention_map
@@ -154,7 +166,8 @@ check("attention_map")
 # attention were spread evenly, how much of it would each token give to the other sense?
 
 # %%
-fusion_pictures.attention_table(maps["fusion.0"].mean(dim=(0, 1)), 65)  # the mean over clips and heads
+# the mean over clips and heads
+fusion_pictures.attention_table(maps["fusion.0"].mean(dim=(0, 1)), 65)
 
 # %% [markdown]
 # Even would be 50 %. Look for slanted lines, tokens that ask their own place at other times, and for stripes from left to right, picture
@@ -182,7 +195,12 @@ check("cross_modal_mask")
 
 # %%
 def block_without(block, x: Tensor, forbidden: Tensor) -> Tensor:
-    q, k, v = rearrange(block.attn.qkv(block.norm1(x)), "b n (qkv heads e) -> qkv b heads n e", qkv=3, heads=block.attn.heads)
+    q, k, v = rearrange(
+        block.attn.qkv(block.norm1(x)),
+        "b n (qkv heads e) -> qkv b heads n e",
+        qkv=3,
+        heads=block.attn.heads,
+    )
     scores = torch.einsum("bhie,bhje->bhij", q, k) / q.shape[-1] ** 0.5
     weights = scores.masked_fill(forbidden, -torch.inf).softmax(dim=-1)
     x = x + block.attn.proj(rearrange(weights @ v, "b heads n e -> b n (heads e)"))
@@ -196,8 +214,14 @@ with torch.no_grad():
         whole = block_without(block, whole, torch.zeros(130, 130, dtype=torch.bool))
         cut = block_without(block, cut, cross_modal_mask(65, 65))
     alone, _ = model.fusion(a, None)
-print("nothing cut: the same as the library:          ", torch.allclose(whole[:, 1:65], library_a.patch_tokens, atol=1e-4))
-print("cut: the same as the sound through it all alone:", torch.allclose(cut[:, 1:65], alone.patch_tokens, atol=1e-4))
+print(
+    "nothing cut: the same as the library:          ",
+    torch.allclose(whole[:, 1:65], library_a.patch_tokens, atol=1e-4),
+)
+print(
+    "cut: the same as the sound through it all alone:",
+    torch.allclose(cut[:, 1:65], alone.patch_tokens, atol=1e-4),
+)
 
 # %% [markdown]
 # So these two quarters are all that joins the senses. Everything between sound and picture in MAViL is in them.
@@ -243,7 +267,11 @@ check("share_bottlenecks")
 # %%
 for layers in (1, 2, 3):
     fusion = make_fusion(replace(config, fusion_kind="bottleneck", fusion_depth=layers))
-    print(f"{layers} layer{'s' * (layers > 1)}:", "depends" if depends(fusion) else "cannot depend", end="; ")
+    print(
+        f"{layers} layer{'s' * (layers > 1)}:",
+        "depends" if depends(fusion) else "cannot depend",
+        end="; ",
+    )
     fusion.exchange = lambda written: torch.zeros_like(written[0])
     print("shared tokens zeroed:", "depends" if depends(fusion) else "cannot depend")
 
@@ -260,7 +288,8 @@ quiz("two_layers")
 # that save of the *whole* fusion, at the paper's size, 513 + 785 tokens?
 
 # %%
-from mavil_edu.transformer import multiply_adds  # of all its products; a test compares it with PyTorch's own counter
+# of all its products; a test compares it with PyTorch's own counter
+from mavil_edu.transformer import multiply_adds
 
 for title, sizes, n, k in (
     ("tiny-squares, complete", config, 65, 65),
@@ -270,8 +299,14 @@ for title, sizes, n, k in (
     joint = multiply_adds(sizes.fusion, n + k) / 1e6
     bottleneck = (multiply_adds(sizes.fusion, n + 4) + multiply_adds(sizes.fusion, k + 4)) / 1e6
     pairs, fewer = (n + k) ** 2, (n + 4) ** 2 + (k + 4) ** 2
-    print(f"{title}: comparisons {pairs:,} → {fewer:,} ({100 * (1 - fewer / pairs):.0f} % fewer);", end=" ")
-    print(f"all in all {joint:,.0f} → {bottleneck:,.0f} million multiply-adds ({100 * (bottleneck / joint - 1):+.0f} %)")
+    print(
+        f"{title}: comparisons {pairs:,} → {fewer:,} ({100 * (1 - fewer / pairs):.0f} % fewer);",
+        end=" ",
+    )
+    print(
+        f"all in all {joint:,.0f} → {bottleneck:,.0f} million multiply-adds "
+        f"({100 * (bottleneck / joint - 1):+.0f} %)"
+    )
 
 # %% [markdown]
 # Half of the comparisons, but at these lengths comparing is the small part (see `02_video_to_tokens`): with most tokens hidden the
@@ -281,7 +316,12 @@ for title, sizes, n, k in (
 # %%
 n = torch.logspace(1.5, 5, 200).double()
 joint = 4 * n**2
-diagrams.lines({"joint": (n, joint), "4 bottlenecks": (n, 2 * (n + 4) ** 2)}, "tokens of each modality", "comparisons a layer", log=True)
+diagrams.lines(
+    {"joint": (n, joint), "4 bottlenecks": (n, 2 * (n + 4) ** 2)},
+    "tokens of each modality",
+    "comparisons a layer",
+    log=True,
+)
 
 # %%
 quiz("why_bottlenecks")
@@ -297,12 +337,18 @@ quiz("why_bottlenecks")
 from mavil_edu.losses import masked_mse, trivial_answers
 from mavil_edu.mavil import Masks, patch_targets
 
-device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 160, 512)  # ← the budget of this lesson
+# ↓ the budget of this lesson
+device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 160, 512)
 
 
 def generated(clips: int, seed: int) -> tuple[Tensor, Tensor]:
-    """What clips sound and look like, as the model takes them; in 16 bits and little by little, for memory's sake."""
-    sides = [torch.empty(clips, *side.shape[1:], dtype=torch.float16) for side in (inputs.audio, inputs.video)]
+    """What clips sound and look like, as the model takes them;
+    in 16 bits and little by little, for memory's sake.
+    """
+    sides = [
+        torch.empty(clips, *side.shape[1:], dtype=torch.float16)
+        for side in (inputs.audio, inputs.video)
+    ]
     for few in torch.arange(clips).split(32):
         world = World(len(few), 1000 * seed + int(few[0]), config, no_change, quiet=True)
         given = to_inputs(collate([world.sample(clip, None) for clip in range(len(few))]), config)
@@ -318,14 +364,18 @@ def to_learn(few: Tensor):
 (heard, seen), targets = generated(clips, 1), patch_targets(inputs.audio, inputs.video, config)
 means = {"audio": 0, "video": 0}  # the mean patch of each place
 for few in torch.arange(clips).split(32):
-    means = {side: mean + getattr(to_learn(few), side).sum(dim=0) / clips for side, mean in means.items()}
+    means = {
+        side: mean + getattr(to_learn(few), side).sum(dim=0) / clips for side, mean in means.items()
+    }
 rows, objective = len(inputs.audio), tiny_squares().objective
 own, stranger = torch.arange(rows), torch.arange(rows).roll(1)
 
 
 # %%
 def error(model: MAViL, side: str, masks: Masks, partner: Tensor) -> float:
-    """The mean squared error over one side's hidden patches, with the other side of clip `partner[i]` in place of clip i's."""
+    """The mean squared error over one side's hidden patches,
+    with the other side of clip `partner[i]` in place of clip i's.
+    """
     errors, model = [], model.cpu().eval()
     for few in torch.arange(rows).split(32):
         audio = inputs.audio[few if side == "audio" else partner[few]]
@@ -339,9 +389,13 @@ def error(model: MAViL, side: str, masks: Masks, partner: Tensor) -> float:
 
 # %%
 def best_trivial(side: str, masks: Masks) -> float:
-    """The best of the answers without learning: mean patch, nearest visible patch, or the mean corrected by visible neighbours."""
+    """The best of the answers without learning: mean patch, nearest visible patch,
+    or the mean corrected by visible neighbours.
+    """
     target, hidden = getattr(targets, side), getattr(masks, side)
-    return min(trivial_answers(target, hidden, hidden, getattr(config, side).grid, means[side]).values())
+    return min(
+        trivial_answers(target, hidden, hidden, getattr(config, side).grid, means[side]).values()
+    )
 
 
 # %% [markdown]
@@ -349,11 +403,19 @@ def best_trivial(side: str, masks: Masks) -> float:
 
 # %%
 masks = draw_masks(rows, config, objective, torch.Generator().manual_seed(0))  # 80 % of both
-everything, nothing = torch.ones(rows, 64, dtype=torch.bool), torch.zeros(rows, 64, dtype=torch.bool)
+everything = torch.ones(rows, 64, dtype=torch.bool)
+nothing = torch.zeros(rows, 64, dtype=torch.bool)
 unseen, unheard = Masks(masks.audio, everything), Masks(everything, masks.video)
 found, bars = {}, {}
-for title, side, without in (("the hidden sound", "audio", unseen), ("the hidden picture", "video", unheard)):
-    partners = {"its own": (masks, own), "a stranger's": (masks, stranger), "nothing": (without, own)}
+for title, side, without in (
+    ("the hidden sound", "audio", unseen),
+    ("the hidden picture", "video", unheard),
+):
+    partners = {
+        "its own": (masks, own),
+        "a stranger's": (masks, stranger),
+        "nothing": (without, own),
+    }
     found[title] = {name: error(model, side, *given) for name, given in partners.items()}
     bars[title] = {"best trivial answer": best_trivial(side, masks)}
 fusion_pictures.worth_of_a_partner(found, bars)
@@ -361,7 +423,10 @@ fusion_pictures.worth_of_a_partner(found, bars)
 # %%
 for title, errors in found.items():
     worse = errors["a stranger's"] / errors["its own"] - 1
-    print(f"{title}: a stranger's partner makes it {100 * worse:.0f} % worse, which is", "little" if worse < 0.15 else "much")
+    print(
+        f"{title}: a stranger's partner makes it {100 * worse:.0f} % worse, which is",
+        "little" if worse < 0.15 else "much",
+    )
 
 # %%
 quiz("mismatched_sound")
@@ -377,8 +442,15 @@ neither = Masks(everything, everything)
 
 def all_hidden(model: MAViL) -> dict[str, dict[str, float]]:
     found = {}
-    for title, side, hidden in (("sound from sight", "audio", no_sound), ("picture from sound", "video", no_picture)):
-        partners = {"its own": (hidden, own), "a stranger's": (hidden, stranger), "nothing": (neither, own)}
+    for title, side, hidden in (
+        ("sound from sight", "audio", no_sound),
+        ("picture from sound", "video", no_picture),
+    ):
+        partners = {
+            "its own": (hidden, own),
+            "a stranger's": (hidden, stranger),
+            "nothing": (neither, own),
+        }
         found[title] = {name: error(model, side, *given) for name, given in partners.items()}
     return found
 
@@ -390,7 +462,10 @@ mean_patch = {
 }
 before = all_hidden(model)
 for title, errors in before.items():
-    print(f"{title}: worse than the mean patch: {'yes' if errors['its own'] > mean_patch[title]['mean patch'] else 'no'}")
+    print(
+        f"{title}: worse than the mean patch: "
+        f"{'yes' if errors['its own'] > mean_patch[title]['mean patch'] else 'no'}"
+    )
 fusion_pictures.worth_of_a_partner(before, mean_patch)
 
 # %% [markdown]
@@ -415,7 +490,8 @@ shown, times = 24, (torch.arange(8) + 0.5) * 0.32
 many = [clip for clip in range(shown) for _ in range(16)]
 other = sample_factors(len(many), 9)
 for_sound, for_picture = (
-    replace(held_out.factors[many], **{name: getattr(other, name) for name in unknown}) for unknown in (HEARD_ONLY, SEEN_ONLY)
+    replace(held_out.factors[many], **{name: getattr(other, name) for name in unknown})
+    for unknown in (HEARD_ONLY, SEEN_ONLY)
 )
 
 
@@ -424,8 +500,12 @@ def redrawn(side: str, clip: int) -> Tensor:
     """A clip sixteen times, the same in all that both senses tell: patches, (16, n, values)."""
     part = slice(16 * clip, 16 * clip + 16)
     if side == "audio":
-        return patchify(audio.spectrogram(render_audio(for_sound[part], 2.56), config.audio), config.audio)
-    return patchify(normalise(render_video(for_picture[part], times, 32, 32), config.video), config.video)
+        return patchify(
+            audio.spectrogram(render_audio(for_sound[part], 2.56), config.audio), config.audio
+        )
+    return patchify(
+        normalise(render_video(for_picture[part], times, 32, 32), config.video), config.video
+    )
 
 
 # %%
@@ -437,7 +517,10 @@ for title, side in (("sound from sight", "audio"), ("picture from sound", "video
         knowing += float((patches.mean(dim=0) - target[clip]).square().mean() - strays) / shown
     mean = float((means[side] - target).square().mean())
     mean_patch[title]["all shared causes known"] = mean_patch[title]["mean patch"] * knowing / mean
-    print(f"{title}: who knows all shared causes errs {100 * (1 - knowing / mean):.0f} % less than the mean patch")
+    print(
+        f"{title}: who knows all shared causes errs {100 * (1 - knowing / mean):.0f} % less than "
+        "the mean patch"
+    )
 
 # %% [markdown]
 # Much of a sound can be known from sight: what it is made of, how large it is, when it strikes. Of a picture little can be known from
@@ -448,7 +531,8 @@ for title, side in (("sound from sight", "audio"), ("picture from sound", "video
 
 # %%
 def hide_one(rows: int, sound: bool) -> Masks:
-    return Masks(torch.full((rows, 64), sound), torch.full((rows, 64), not sound))  # ← ratio 1 for one side, 0 for the other
+    # ↓ ratio 1 for one side, 0 for the other
+    return Masks(torch.full((rows, 64), sound), torch.full((rows, 64), not sound))
 
 
 # %%
@@ -457,7 +541,8 @@ from mavil_edu.optimiser import learning_rate, make_optimiser
 
 asked, course, base_lr = copy.deepcopy(model), {0: before}, 2.4e-2
 if device == "cuda":  # a larger model, from nothing
-    asked, base_lr = MAViL(replace(config, encoder=small().model.encoder, decoder=small().model.decoder)), 1.2e-2
+    asked = MAViL(replace(config, encoder=small().model.encoder, decoder=small().model.decoder))
+    base_lr = 1.2e-2
     course = {0: all_hidden(asked)}
 plan = replace(tiny_squares().train, steps=steps, base_lr=base_lr)
 optimiser, generator = make_optimiser(asked.to(device), plan), torch.Generator().manual_seed(0)
@@ -467,7 +552,8 @@ optimiser, generator = make_optimiser(asked.to(device), plan), torch.Generator()
 def step_on(step: int) -> None:
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, plan)
-    chosen, masks = torch.randint(clips, (32,), generator=generator), hide_one(32, sound=step % 2 == 0)
+    chosen = torch.randint(clips, (32,), generator=generator)
+    masks = hide_one(32, sound=step % 2 == 0)
     audio, video = heard[chosen].float().to(device), seen[chosen].float().to(device)
     masks = Masks(*(mask.to(device) for mask in masks))
     output = asked.train()(audio, video, masks)
@@ -489,21 +575,38 @@ fusion_pictures.worth_of_a_partner(after, mean_patch, percents=False)
 # %%
 for title, errors in after.items():
     ours, strange, bars = errors["its own"], errors["a stranger's"], mean_patch[title]
-    print(f"{title}: below the mean patch: {'yes' if ours < 0.995 * bars['mean patch'] else 'no'};", end=" ")
-    print(f"a stranger's partner more than 1.5 % worse: {'yes' if strange > 1.015 * ours else 'no'};", end=" ")
+    print(
+        f"{title}: below the mean patch: {'yes' if ours < 0.995 * bars['mean patch'] else 'no'};",
+        end=" ",
+    )
+    print(
+        f"a stranger's partner more than 1.5 % worse: {'yes' if strange > 1.015 * ours else 'no'};",
+        end=" ",
+    )
     half = (bars["mean patch"] + bars["all shared causes known"]) / 2
     print(f"half of what could be known: {'yes' if ours < half else 'no'}")
 
 # %%
 places = torch.tensor(list(course))
 curves = {
-    f"{title}, {who}": (places, torch.tensor([look[title][who] / mean_patch[title]["mean patch"] for look in course.values()]))
+    f"{title}, {who}": (
+        places,
+        torch.tensor(
+            [look[title][who] / mean_patch[title]["mean patch"] for look in course.values()]
+        ),
+    )
     for title in after
     for who in ("its own", "a stranger's")
 }
 curves["mean patch"] = (places, torch.ones(len(places)))
-fell = all(curves[f"{title}, its own"][1][-1] < 0.995 < curves[f"{title}, its own"][1][0] for title in after)
-sentence = f"Errors over {steps} steps as shares of the mean patch's; with its own partner both fall below it: {'yes' if fell else 'no'}."
+fell = all(
+    curves[f"{title}, its own"][1][-1] < 0.995 < curves[f"{title}, its own"][1][0]
+    for title in after
+)
+sentence = (
+    f"Errors over {steps} steps as shares of the mean patch's; "
+    f"with its own partner both fall below it: {'yes' if fell else 'no'}."
+)
 replace(diagrams.lines(curves, "step", "error / the mean patch's"), sentence=sentence)
 
 # %% [markdown]
@@ -517,12 +620,19 @@ from mavil_edu.reconstruct import reconstruct
 
 def imagined(given, masks: Masks):
     """What the model makes of clip `one`."""
-    given, masks = (type(all_clips)(*(values[one : one + 1] for values in all_clips)) for all_clips in (given, masks))
+    given, masks = (
+        type(all_clips)(*(values[one : one + 1] for values in all_clips))
+        for all_clips in (given, masks)
+    )
     return reconstruct(asked.cpu().eval(), given, masks)[0]
 
 
-mean_sound = torch.stack([few.float().mean(dim=0) for few in heard.split(32)]).mean(dim=0, keepdim=True)
-from_own, from_strange = (imagined(given, no_sound) for given in (inputs, inputs._replace(video=inputs.video[stranger])))
+mean_sound = torch.stack([few.float().mean(dim=0) for few in heard.split(32)]).mean(
+    dim=0, keepdim=True
+)
+from_own, from_strange = (
+    imagined(given, no_sound) for given in (inputs, inputs._replace(video=inputs.video[stranger]))
+)
 
 # %%
 spectrograms = {
@@ -533,13 +643,16 @@ spectrograms = {
 }
 
 # %%
-swing = {title: float(values[:254].mean(dim=1).std()) for title, values in spectrograms.items()}  # of the loudness over time
+# how far the loudness swings over time
+swing = {title: float(values[:254].mean(dim=1).std()) for title, values in spectrograms.items()}
 still = [title for title in swing if swing[title] < 0.2 * swing["the sound that was hidden"]]
 sentence = f"Four spectrograms. Hardly louder or softer over time: {'; '.join(still)}."
 replace(figures.spectrogram_panels(spectrograms, 2.56), sentence=sentence)
 
 # %%
-waves = audio.to_waveform(torch.stack(list(spectrograms.values())), samples=40_960, heard=example.heard.expand(4, 2))
+waves = audio.to_waveform(
+    torch.stack(list(spectrograms.values())), samples=40_960, heard=example.heard.expand(4, 2)
+)
 player(loud, "The sound that was hidden, made louder")
 
 # %% tags=["nbval-ignore-output"]
@@ -559,7 +672,9 @@ player(0.3 * waves[3] / waves[3].abs().max(), "The mean of all sounds")
 # of a picture can be heard?
 
 # %%
-seen_own, seen_strange = (imagined(given, no_picture) for given in (inputs, inputs._replace(audio=inputs.audio[stranger])))
+seen_own, seen_strange = (
+    imagined(given, no_picture) for given in (inputs, inputs._replace(audio=inputs.audio[stranger]))
+)
 seen_other = held_out.sample(int(stranger[one]), None).frames
 strips = {
     "the picture that was hidden": seen_own.frames.original,
@@ -567,9 +682,16 @@ strips = {
     "imagined from a stranger's sound": seen_strange.frames.reconstruction,
     "the stranger's own picture": seen_other,
 }
-middle = {title: frames[:, 18:28, 10:20, :2].float().mean(dim=(0, 1, 2)) for title, frames in strips.items()}  # red, green
+# how red and how green it is low in the middle
+middle = {
+    title: frames[:, 18:28, 10:20, :2].float().mean(dim=(0, 1, 2))
+    for title, frames in strips.items()
+}
 colour = [f"{title}: {'red' if red > green else 'green'}" for title, (red, green) in middle.items()]
-replace(figures.frame_panels(strips, 2.56), sentence=f"Four filmstrips, and what is stronger low in the middle: {'; '.join(colour)}.")
+replace(
+    figures.frame_panels(strips, 2.56),
+    sentence=f"Four filmstrips, and what is stronger low in the middle: {'; '.join(colour)}.",
+)
 
 # %% [markdown]
 # A blurred object, for nobody can hear where it is; a grey background, for nobody can hear that either. But look at its colour and
@@ -592,7 +714,9 @@ print("patch tokens:", left.patch_tokens.shape[1], "   class tokens:", left.clas
 # %%
 @torch.no_grad()
 def projection(pictures: Tensor) -> Tensor:
-    return torch.cat([model.encode(video=part.float()).video_projection for part in pictures.split(32)])
+    return torch.cat(
+        [model.encode(video=part.float()).video_projection for part in pictures.split(32)]
+    )
 
 
 x = projection(seen)
@@ -603,7 +727,8 @@ weights = torch.linalg.solve(z.T @ z + 300 * torch.eye(z.shape[1]), weights)
 answer = (projection(inputs.video) - middle) / scale @ weights + means["audio"].flatten()
 
 # %%
-bar, line = mean_patch["sound from sight"]["mean patch"], float((answer - targets.audio.flatten(1)).square().mean())
+bar = mean_patch["sound from sight"]["mean patch"]
+line = float((answer - targets.audio.flatten(1)).square().mean())
 gain, trained = 1 - line / bar, 1 - after["sound from sight"]["its own"] / bar
 print(f"a straight line from the picture's projection: {100 * gain:.0f} % below the mean patch")
 print("that is more than what the fusion has learnt here:", "yes" if gain > 1.2 * trained else "no")
@@ -654,7 +779,10 @@ def last_map(model: MAViL) -> Tensor:
 
 listened, listens = (float(attention_to_sound(last_map(m), 65).mean()) for m in (model, asked))
 print(f"before: {100 * listened:.0f} % of a picture token's attention (evenly spread: 50 %)")
-print("after section 6 it is more by a twentieth or more:", "yes" if listens > 1.05 * listened else "no")
+print(
+    "after section 6 it is more by a twentieth or more:",
+    "yes" if listens > 1.05 * listened else "no",
+)
 
 # %% [markdown]
 # Where is the object? In the generated world one can ask: paint it in another material; the pixels that change are the object's.
@@ -675,18 +803,28 @@ print(f"the object covers {100 * covered.mean():.0f} % of the picture")
 # %%
 def places_of(model: MAViL) -> Tensor:
     """How each sound token shares out its attention to the picture: (b, 64, 64), rows sum to 1."""
-    shares = reduce(last_map(model)[:, :, 1:65, 66:], "b heads sound place -> b sound place", "mean")
+    shares = reduce(
+        last_map(model)[:, :, 1:65, 66:], "b heads sound place -> b sound place", "mean"
+    )
     return shares / shares.sum(dim=-1, keepdim=True)
 
 
 torch.manual_seed(0)
 shipped, fresh = places_of(model), places_of(MAViL(config))
 always = reduce(shipped, "b sound place -> sound place", "mean").expand_as(shipped)
-answers = {"this clip's map": shipped, "control: mean over clips": always, "control: fresh weights": fresh}
+answers = {
+    "this clip's map": shipped,
+    "control: mean over clips": always,
+    "control: fresh weights": fresh,
+}
 
 # %%
-loudest = int(inputs.audio[one, 0, :254].mean(dim=1).argmax()) // 8 * 2  # the token at the loudest moment
-grids = {title: rearrange(shares[one, loudest], "(t h w) -> t h w", t=4, h=4) for title, shares in answers.items()}
+# the token at the loudest moment
+loudest = int(inputs.audio[one, 0, :254].mean(dim=1).argmax()) // 8 * 2
+grids = {
+    title: rearrange(shares[one, loudest], "(t h w) -> t h w", t=4, h=4)
+    for title, shares in answers.items()
+}
 fusion_pictures.places_looked_at(example.frames, grids)
 
 # %% [markdown]
@@ -697,10 +835,16 @@ fusion_pictures.places_looked_at(example.frames, grids)
 for title, shares in answers.items():
     on_object = float(torch.einsum("b s p, b p -> b s", shares, covered).mean() / covered.mean())
     by_time = reduce(shares, "b (moment near) (t p) -> moment t", "mean", moment=4, t=4, p=16) * 16
-    print(f"{title:26} on the object: {on_object:.1f} times even; at its own moment: {100 * by_time.diagonal().mean():.0f} % (even: 25 %)")
+    print(
+        f"{title:26} on the object: {on_object:.1f} times even; at its own moment: "
+        f"{100 * by_time.diagonal().mean():.0f} % (even: 25 %)"
+    )
 
 # %%
-on = {title: float(torch.einsum("b s p, b p -> b s", shares, covered).mean()) for title, shares in answers.items()}
+on = {
+    title: float(torch.einsum("b s p, b p -> b s", shares, covered).mean())
+    for title, shares in answers.items()
+}
 finds = on["this clip's map"] > 1.5 * on["control: mean over clips"]
 print("half as much again as a map that never looks at the clip:", "yes" if finds else "no")
 

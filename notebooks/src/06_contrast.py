@@ -37,16 +37,25 @@ from mavil_edu.patches import patchify
 # network, the *projection head*. So a clip becomes two vectors of 96 numbers: one made of the sound alone, one of the pictures alone.
 
 # %%
-config, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+config = tiny().model
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 held_out = World(128, 2, config, no_change, quiet=True)
-parts = (to_inputs(collate([held_out.sample(clip, None) for clip in few]), config) for few in torch.arange(128).view(4, 32).tolist())
-heard, seen = (torch.cat(side) for side in zip(*((part.audio, part.video) for part in parts), strict=True))
-held = {"audio": patchify(heard, config.audio), "video": patchify(seen, config.video)}  # (b, n, values)
+parts = (
+    to_inputs(collate([held_out.sample(clip, None) for clip in few]), config)
+    for few in torch.arange(128).view(4, 32).tolist()
+)
+heard, seen = (
+    torch.cat(side) for side in zip(*((part.audio, part.video) for part in parts), strict=True)
+)
+# (b, n, values)
+held = {"audio": patchify(heard, config.audio), "video": patchify(seen, config.video)}
 del heard, seen  # memory
 
 
 def project(model: MAViL, side: str, patches: Tensor, mask: Tensor | None = None) -> Tensor:
-    """One modality's patches, some of them hidden, to one vector a clip: (b, n, values) -> (b, d)."""
+    """One modality's patches, some of them hidden, to one vector a clip:
+    (b, n, values) -> (b, d).
+    """
     tokens = getattr(model, f"{side}_encoder")(patches, mask).patch_tokens
     return getattr(model, f"{side}_head")(tokens.mean(dim=1))
 
@@ -94,7 +103,9 @@ figures.similarity(cosine_similarities(a[:32], v[:32]))
 torch.manual_seed(0)
 fresh = MAViL(config)
 with torch.no_grad():
-    nothing = cosine_similarities(*(project(fresh, side, held[side][:32]) for side in ("audio", "video")))
+    nothing = cosine_similarities(
+        *(project(fresh, side, held[side][:32]) for side in ("audio", "video"))
+    )
 figures.similarity(nothing)
 
 # %% [markdown]
@@ -159,7 +170,9 @@ check("loss_of_knowing_nothing")
 # %%
 floor = loss_of_knowing_nothing(128)
 with torch.no_grad():
-    untrained = losses.inter_modal(*(project(fresh, side, held[side]) for side in ("audio", "video")), 0.1)
+    untrained = losses.inter_modal(
+        *(project(fresh, side, held[side]) for side in ("audio", "video")), 0.1
+    )
 print(f"knowing nothing, log 128 = {floor:.2f}")
 print("fresh weights, within 0.5 of it:", "yes" if abs(untrained - floor) < 0.5 else "no")
 print("the shipped model, less than half of it:", "yes" if both < floor / 2 else "no")
@@ -184,9 +197,15 @@ contrast_explorer(a[:32], v[:32], some.waveform, some.frames[:, 4], clip=9)
 # %%
 temperatures = torch.tensor([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0])
 course = torch.stack([losses.info_nce(a, v, float(t)) for t in temperatures])
-curves = {"InfoNCE of the shipped model": (temperatures, course), "log B": (temperatures, torch.full((9,), floor))}
+curves = {
+    "InfoNCE of the shipped model": (temperatures, course),
+    "log B": (temperatures, torch.full((9,), floor)),
+}
 best = float(temperatures[course.argmin()])
-sentence = f"Lowest near the temperature it was trained with, 0.1: {'yes' if 0.02 <= best <= 0.2 else 'no'}; at 2, near log B."
+sentence = (
+    "Lowest near the temperature it was trained with, 0.1: "
+    f"{'yes' if 0.02 <= best <= 0.2 else 'no'}; at 2, near log B."
+)
 replace(diagrams.lines(curves, "temperature", "InfoNCE", log="x"), sentence=sentence)
 
 # %%
@@ -202,7 +221,10 @@ quiz("cold_softmax")
 # learn in it. Whatever the control reaches, the method reaches without knowing anything.
 
 # %%
-device, steps, clips, preset = ("cuda", 4000, 8192, small) if torch.cuda.is_available() else ("cpu", 800, 1536, tiny)  # ← the budget
+# ↓ the budget
+device, steps, clips, preset = (
+    ("cuda", 4000, 8192, small) if torch.cuda.is_available() else ("cpu", 800, 1536, tiny)
+)
 practice = {side: torch.empty(clips, *held[side].shape[1:], dtype=torch.half) for side in held}
 for few in torch.arange(clips).split(32):  # little by little, for memory's sake
     world = World(32, 100 + int(few[0]), config, no_change, quiet=True)
@@ -221,7 +243,12 @@ def look(model: MAViL) -> dict[str, float]:
     with torch.inference_mode():
         a, v = (project(model.cpu().eval(), side, held[side]) for side in ("audio", "video"))
         found = retrieval.retrieval(a, v)["audio_to_video"]
-    return {"loss": float(losses.inter_modal(a, v, 0.1)), "R@1": found["r1"], "R@5": found["r5"], "spread": embedding_std(a)}
+    return {
+        "loss": float(losses.inter_modal(a, v, 0.1)),
+        "R@1": found["r1"],
+        "R@5": found["r5"],
+        "spread": embedding_std(a),
+    }
 
 
 def inter(a: Tensor, v: Tensor) -> Tensor:
@@ -234,7 +261,9 @@ def pair_of(model: MAViL, partner: Tensor, generator: torch.Generator) -> tuple[
     chosen = torch.randint(clips, (32,), generator=generator)  # ← B = 32
     hidden = [masking.random_mask(32, 64, 0.5, generator).to(device) for _ in range(2)]
     a = project(model, "audio", practice["audio"][chosen].float().to(device), hidden[0])
-    return a, project(model, "video", practice["video"][partner[chosen]].float().to(device), hidden[1])
+    return a, project(
+        model, "video", practice["video"][partner[chosen]].float().to(device), hidden[1]
+    )
 
 
 def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
@@ -252,10 +281,12 @@ from mavil_edu.optimiser import learning_rate, make_optimiser
 def train(loss_of, partner: Tensor, steps: int) -> tuple[MAViL, dict[int, dict[str, float]]]:
     torch.manual_seed(0)
     model, plan = MAViL(one_block), replace(preset().train, steps=steps)
-    optimiser, generator, course = make_optimiser(model, plan), torch.Generator().manual_seed(0), {0: look(model)}
+    optimiser, generator = make_optimiser(model, plan), torch.Generator().manual_seed(0)
+    course = {0: look(model)}
     for step in range(steps):
         model.to(device).train()
-        step_on(model, optimiser, loss_of(*pair_of(model, partner, generator)), learning_rate(step, plan))
+        loss = loss_of(*pair_of(model, partner, generator))
+        step_on(model, optimiser, loss, learning_rate(step, plan))
         if (step + 1) % (steps // 8) == 0:
             course[step + 1] = look(model)
     return model, course
@@ -277,7 +308,8 @@ curves = {
 curves["knowing nothing, log 128"] = (places, torch.full((len(places),), floor))
 fell, stayed = course[steps]["loss"] < 0.75 * floor, shuffled[steps]["loss"] > 0.97 * floor
 sentence = (
-    f"The held-out loss falls a quarter below log B: {'yes' if fell else 'no'}. The control stays there: {'yes' if stayed else 'no'}."
+    "The held-out loss falls a quarter below log B: "
+    f"{'yes' if fell else 'no'}. The control stays there: {'yes' if stayed else 'no'}."
 )
 replace(diagrams.lines(curves, "step", "InfoNCE, held-out clips"), sentence=sentence)
 
@@ -288,11 +320,20 @@ replace(diagrams.lines(curves, "step", "InfoNCE, held-out clips"), sentence=sent
 # Now what it is good for. Among 128 pictures, how often is the own one the first, or among the first five?
 
 # %%
-for title, seen in {"true pairs": course[steps], "shuffled": shuffled[steps], "fresh weights": course[0]}.items():
+for title, seen in {
+    "true pairs": course[steps],
+    "shuffled": shuffled[steps],
+    "fresh weights": course[0],
+}.items():
     error = math.sqrt(seen["R@5"] * (1 - seen["R@5"]) / 128)  # standard error, 128 questions
     far = (seen["R@5"] - 5 / 128) / max(error, 1e-9)
-    print(f"{title:13}: R@5 beyond chance ({5 / 128:.1%}) by more than five standard errors: {'yes' if far > 5 else 'no'}")
-print("true pairs: R@1 above a tenth (chance 0.8 %):", "yes" if course[steps]["R@1"] > 0.1 else "no")
+    print(
+        f"{title:13}: R@5 beyond chance ({5 / 128:.1%}) by more than five standard errors: "
+        f"{'yes' if far > 5 else 'no'}"
+    )
+print(
+    "true pairs: R@1 above a tenth (chance 0.8 %):", "yes" if course[steps]["R@1"] > 0.1 else "no"
+)
 
 # %% [markdown]
 # With three seeds this was R@1 27, 28 and 30 %, R@5 77, 78 and 78 %; the controls, R@5 3 to 5 %, stayed at chance. The shipped model, which
@@ -341,10 +382,21 @@ def spread(embeddings: Tensor) -> Tensor:
 check("spread")
 
 # %%
-for title, one in {"shipped": shipped, "true pairs": model, "only brought together": attracted}.items():
+for title, one in {
+    "shipped": shipped,
+    "true pairs": model,
+    "only brought together": attracted,
+}.items():
     with torch.no_grad():
         value = float(spread(project(one.cpu(), "audio", held["audio"])))
-    print(f"{title:22}", "spread out (above 0.8)" if value > 0.8 else "collapsed (below 0.1)" if value < 0.1 else "between")
+    print(
+        f"{title:22}",
+        "spread out (above 0.8)"
+        if value > 0.8
+        else "collapsed (below 0.1)"
+        if value < 0.1
+        else "between",
+    )
 
 # %% [markdown]
 # InfoNCE cannot fall for it: with one vector for all, it is log B, exactly. The **negatives** in the sum below the fraction keep the
@@ -353,7 +405,10 @@ for title, one in {"shipped": shipped, "true pairs": model, "only brought togeth
 
 # %%
 same = torch.ones(128, 96)
-print("one vector for all: InfoNCE − log B =", round(float(losses.info_nce(same, same, 0.1)) - floor, 4))
+print(
+    "one vector for all: InfoNCE − log B =",
+    round(float(losses.info_nce(same, same, 0.1)) - floor, 4),
+)
 quiz("why_negatives")
 
 # %% [markdown]
@@ -370,7 +425,9 @@ quiz("why_negatives")
 
 # %%
 @exercise("intra_modal")
-def intra_modal(audio: Tensor, audio_again: Tensor, video: Tensor, video_again: Tensor, temperature: float) -> Tensor:
+def intra_modal(
+    audio: Tensor, audio_again: Tensor, video: Tensor, video_again: Tensor, temperature: float
+) -> Tensor:
     raise NotImplementedError
 
 
@@ -384,17 +441,24 @@ check("intra_modal")
 # %%
 def found(side: str, ratio: float) -> float:
     """R@1 of one masked view looking for the other view of the same clip, by the shipped model."""
-    generator = torch.Generator().manual_seed(0)
+    model, generator = shipped.eval(), torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        views = [project(shipped.eval(), side, held[side], masking.random_mask(128, 64, ratio, generator)) for _ in range(2)]
+        masks = [masking.random_mask(128, 64, ratio, generator) for _ in range(2)]
+        views = [project(model, side, held[side], mask) for mask in masks]
     return retrieval.recall_at(retrieval.similarities(*views), 1)
 
 
 ratios = torch.tensor([0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
-curves = {f"{side}: a view finds its other view": (ratios, torch.tensor([found(side, float(r)) for r in ratios])) for side in held}
+curves = {}
+for side in held:
+    shares = torch.tensor([found(side, float(ratio)) for ratio in ratios])
+    curves[f"{side}: a view finds its other view"] = (ratios, shares)
 curves["chance"] = (ratios, torch.full((7,), 1 / 128))
 easy = all(values[2] > 0.5 for title, (_, values) in curves.items() if title != "chance")
-sentence = f"With half of the patches hidden, most views find their other view in both senses: {'yes' if easy else 'no'}."
+sentence = (
+    "With half of the patches hidden, most views find their other view in both senses: "
+    f"{'yes' if easy else 'no'}."
+)
 replace(diagrams.lines(curves, "share of hidden patches", "R@1 among 128"), sentence=sentence)
 
 # %% [markdown]
@@ -407,7 +471,8 @@ replace(diagrams.lines(curves, "share of hidden patches", "R@1 among 128"), sent
 generator = torch.Generator().manual_seed(0)
 with torch.no_grad():
     views = [
-        project(shipped, side, held[side], masking.random_mask(128, 64, 0.8, generator)) for side in ("audio", "audio", "video", "video")
+        project(shipped, side, held[side], masking.random_mask(128, 64, 0.8, generator))
+        for side in ("audio", "audio", "video", "video")
     ]
 assert torch.allclose(intra_modal(*views, 1.0), losses.intra_modal(*views, 1.0), atol=1e-5)
 print("½ [L_c(a, a′) + L_c(v, v′)], as the library has it")
@@ -423,11 +488,23 @@ sizes = torch.tensor([4, 8, 16, 32, 64, 128])
 with torch.inference_mode():
     a, v = (project(shipped, side, held[side]) for side in ("audio", "video"))
 groups = [[(a[i : i + b], v[i : i + b]) for i in range(0, 128, b)] for b in sizes.tolist()]
-loss = torch.tensor([sum(float(losses.info_nce(x, y, 0.1)) for x, y in some) / len(some) for some in groups])
-first = torch.tensor([sum(retrieval.recall_at(retrieval.similarities(x, y), 1) for x, y in some) / len(some) for some in groups])
-curves = {"InfoNCE": (sizes, loss), "log B": (sizes, sizes.float().log()), "share that find their picture": (sizes, first)}
+loss = torch.tensor(
+    [sum(float(losses.info_nce(x, y, 0.1)) for x, y in some) / len(some) for some in groups]
+)
+tables = [[retrieval.similarities(x, y) for x, y in some] for some in groups]
+first = torch.tensor(
+    [sum(retrieval.recall_at(table, 1) for table in some) / len(some) for some in tables]
+)
+curves = {
+    "InfoNCE": (sizes, loss),
+    "log B": (sizes, sizes.float().log()),
+    "share that find their picture": (sizes, first),
+}
 harder = bool((loss.diff() > 0).all() and (first.diff() < 0).all())
-sentence = f"From batch size to batch size the loss rises and fewer find their picture: {'yes' if harder else 'no'}; it is the same model."
+sentence = (
+    "From batch size to batch size the loss rises and fewer find their picture: "
+    f"{'yes' if harder else 'no'}; it is the same model."
+)
 replace(diagrams.lines(curves, "clips in a batch, B", "InfoNCE; share"), sentence=sentence)
 
 # %%
@@ -453,10 +530,14 @@ check("false_negatives")
 
 # %%
 factors = held_out.factors
-causes = factors.material * 6 + factors.struck * 3 + (factors.size * 3).long().clamp(max=2)  # what it is of, how it sounds, how large
+# what it is of, how it sounds, how large
+causes = factors.material * 6 + factors.struck * 3 + (factors.size * 3).long().clamp(max=2)
 for clips_in_batch in (32, 128):
     many = float(false_negatives(causes[:clips_in_batch]).float().mean())
-    print(f"B = {clips_in_batch}: {many:.1f} of the strangers of a clip have its material, its way of sounding and its size")
+    print(
+        f"B = {clips_in_batch}: {many:.1f} of the strangers of a clip have its material, "
+        "its way of sounding and its size"
+    )
 
 # %% [markdown]
 # 6 materials × 2 ways × 3 sizes make 36 kinds; so one in 36 of all strangers is of the own kind, and with the 4,096 clips of a large
@@ -474,7 +555,10 @@ print(
 )
 alike = (causes[:, None] == causes) & ~torch.eye(128, dtype=torch.bool)
 nearer = similar[alike].mean() - similar[~alike & ~torch.eye(128, dtype=torch.bool)].mean()
-print("clips of one kind are more alike than others, though they were pushed apart:", "yes" if nearer > 0.2 else "no")
+print(
+    "clips of one kind are more alike than others, though they were pushed apart:",
+    "yes" if nearer > 0.2 else "no",
+)
 
 # %% [markdown]
 # Its mistakes are good mistakes. The push between two clips of a kind is the same whichever they are; what they share stays shared, because

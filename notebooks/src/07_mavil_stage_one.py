@@ -45,12 +45,22 @@ from mavil_edu.retrieval_explorer import retrieval_explorer
 # them.
 
 # %%
-shape, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
-preset, depth = (small, 6) if torch.cuda.is_available() else (tiny, 1)  # ← the size of this lesson's model: on a CPU one block
-learner = replace(shape, encoder=replace(preset().model.encoder, depth=depth), predict_statistics=False)
+shape = tiny().model
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+# ↓ the size of this lesson's model: on a CPU one block
+preset, depth = (small, 6) if torch.cuda.is_available() else (tiny, 1)
+learner = replace(
+    shape, encoder=replace(preset().model.encoder, depth=depth), predict_statistics=False
+)
 one = World(1, 9, shape, no_change, quiet=True)
 example = one.sample(0, None)
-print({name: values[0] for name, values in one.labels.items() if name in ("material", "size", "event", "background", "ambience", "room")})
+print(
+    {
+        name: values[0]
+        for name, values in one.labels.items()
+        if name in ("material", "size", "event", "background", "ambience", "room")
+    }
+)
 
 # %%
 player(example.waveform * (0.5 / example.waveform.abs().max()), "A clip's sound, made louder")
@@ -61,8 +71,13 @@ figures.frame_panels({"its pictures": example.frames}, 2.56)
 
 # %%
 def make(clips: int, seed: int) -> tuple[dict[str, Tensor], dict[str, list], dict[str, Tensor]]:
-    """Generated clips as patches, (clips, tokens, values) for each modality; their causes; and features that need no model."""
-    patches = {side: torch.empty(clips, 64, getattr(shape, side).patch_values, dtype=torch.half) for side in ("audio", "video")}
+    """Generated clips as patches, (clips, tokens, values) for each modality; their causes;
+    and features that need no model.
+    """
+    patches = {
+        side: torch.empty(clips, 64, getattr(shape, side).patch_values, dtype=torch.half)
+        for side in ("audio", "video")
+    }
     causes, plain = {}, {"audio": [], "video": []}
     for few in torch.arange(clips).split(16):  # little by little, for memory's sake
         world = World(len(few), 10_000 * seed + int(few[0]), shape, no_change, quiet=True)
@@ -76,10 +91,14 @@ def make(clips: int, seed: int) -> tuple[dict[str, Tensor], dict[str, list], dic
 
 
 # %%
-device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 320, 768)  # ← the budget of this lesson
+# ↓ the budget of this lesson
+device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 320, 768)
 practice, practice_causes, practice_plain = make(clips, seed=1)
 held, held_causes, held_plain = make(256, seed=2)
-print({side: tuple(values.shape) for side, values in held.items()}, "patches of clips that no training sees")
+print(
+    {side: tuple(values.shape) for side, values in held.items()},
+    "patches of clips that no training sees",
+)
 
 # %% [markdown]
 # Each clip is seen twice, under two random masks. The **first view** hides 80 %: it is encoded, fused, and decoded. The **second view**
@@ -93,32 +112,51 @@ def masks(rows: int, ratio: float, generator: torch.Generator) -> dict[str, Tens
 
 # %%
 views = [masks(1, ratio, torch.Generator().manual_seed(3)) for ratio in (0.8, 0.5)]
-audio_views, video_views = ({ratio: view[side][0] for ratio, view in zip((0.8, 0.5), views, strict=True)} for side in ("audio", "video"))
+audio_views, video_views = (
+    {ratio: view[side][0] for ratio, view in zip((0.8, 0.5), views, strict=True)}
+    for side in ("audio", "video")
+)
 spectrogram = to_inputs(collate([example]), shape).audio[0, 0]
 grids = shape.audio.grid, shape.video.grid
-figures.masking(spectrogram, example.frames, {"random": audio_views}, {"random": video_views}, *grids, 2.56)
+figures.masking(
+    spectrogram, example.frames, {"random": audio_views}, {"random": video_views}, *grids, 2.56
+)
 
 
 # %%
 def encode(model: MAViL, patches: dict[str, Tensor], hidden: dict[str, Tensor]) -> dict:
     """The visible patches of each modality as tokens, each modality by itself."""
-    return {side: getattr(model, f"{side}_encoder")(patches[side], hidden[side]) for side in patches}
+    return {
+        side: getattr(model, f"{side}_encoder")(patches[side], hidden[side]) for side in patches
+    }
 
 
-def reconstruction(model: MAViL, view: dict, patches: dict[str, Tensor], hidden: dict[str, Tensor]) -> dict[str, Tensor]:
-    """L_raw by modality: fused, filled up with mask tokens, decoded; the error on what was hidden, in normalised patches."""
+def reconstruction(
+    model: MAViL, view: dict, patches: dict[str, Tensor], hidden: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """L_raw by modality: fused, filled up with mask tokens, decoded;
+    the error on what was hidden, in normalised patches.
+    """
     fused = dict(zip(view, model.fusion(view["audio"], view["video"]), strict=True))
     found = {}
     for side in view:
         predicted = getattr(model, f"{side}_decoder")(fused[side], hidden[side])
-        found[side] = losses.masked_mse(predicted, losses.normalise_patches(patches[side]), hidden[side])
+        found[side] = losses.masked_mse(
+            predicted, losses.normalise_patches(patches[side]), hidden[side]
+        )
     return found
 
 
 # %%
 def contrast(model: MAViL, first: dict, second: dict) -> tuple[Tensor, Tensor]:
-    """L_inter and L_intra, from the mean of the *unimodal* tokens: fused ones would have seen their partner already."""
-    a, v, a_again, v_again = (getattr(model, f"{side}_head")(view[side].pool()) for view in (first, second) for side in view)
+    """L_inter and L_intra, from the mean of the *unimodal* tokens:
+    fused ones would have seen their partner already.
+    """
+    a, v, a_again, v_again = (
+        getattr(model, f"{side}_head")(view[side].pool())
+        for view in (first, second)
+        for side in view
+    )
     inter = (losses.inter_modal(a, v, 0.1) + losses.inter_modal(a_again, v_again, 0.1)) / 2
     return inter, losses.intra_modal(a, a_again, v, v_again, 1.0)
 
@@ -144,7 +182,13 @@ check("objective")
 # %%
 def stage_one(model: MAViL, patches: dict, hidden: dict, hidden_again: dict) -> Tensor:
     first, second = encode(model, patches, hidden), encode(model, patches, hidden_again)
-    return objective(sum(reconstruction(model, first, patches, hidden).values()), *contrast(model, first, second), 0.05, 0.01)  # ← MAViL
+    # ↓ MAViL
+    return objective(
+        sum(reconstruction(model, first, patches, hidden).values()),
+        *contrast(model, first, second),
+        0.05,
+        0.01,
+    )
 
 
 # %% [markdown]
@@ -163,7 +207,9 @@ whole_clips = [unpatchify(some[side], getattr(shape, side)) for side in ("audio"
 output = model(*whole_clips, Masks(**hidden), Masks(**hidden_again))
 targets = Targets(*(losses.normalise_patches(some[side]) for side in ("audio", "video")))
 by_library = losses_of(output, targets, hidden["audio"], hidden["video"], tiny().objective).total
-gradients = [torch.autograd.grad(loss, model.audio_encoder.parameters()) for loss in (by_hand, by_library)]
+gradients = [
+    torch.autograd.grad(loss, model.audio_encoder.parameters()) for loss in (by_hand, by_library)
+]
 assert torch.allclose(by_hand, by_library, atol=1e-5)
 assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(*gradients, strict=True))
 print("equal, and so are the gradients")
@@ -186,7 +232,12 @@ def no_contrast(model: MAViL, patches: dict, hidden: dict, hidden_again: dict) -
 
 
 def no_reconstruction(model: MAViL, patches: dict, hidden: dict, hidden_again: dict) -> Tensor:
-    return objective(torch.tensor(0.0), *contrast(model, encode(model, patches, hidden), encode(model, patches, hidden_again)), 0.05, 0.01)
+    return objective(
+        torch.tensor(0.0),
+        *contrast(model, encode(model, patches, hidden), encode(model, patches, hidden_again)),
+        0.05,
+        0.01,
+    )
 
 
 # %% [markdown]
@@ -201,7 +252,9 @@ for side in held:
     answers = []
     for few in torch.arange(256).split(32):
         target = losses.normalise_patches(held[side][few].float())
-        answers.append(losses.trivial_answers(target, asked[side][few], asked[side][few], grid, mean))
+        answers.append(
+            losses.trivial_answers(target, asked[side][few], asked[side][few], grid, mean)
+        )
     trivial[side] = min(sum(one[name] for one in answers) / 8 for name in answers[0])
 
 
@@ -212,17 +265,24 @@ nothing = {"audio": None, "video": None}  # is hidden
 # %%
 @torch.no_grad()
 def look(model: MAViL) -> dict[str, float]:
-    """On held-out clips: the error of each reconstruction as a share of the best trivial answer's, InfoNCE among 64, R@5 among 256."""
+    """On held-out clips: the error of each reconstruction as a share of the best trivial answer's,
+    InfoNCE among 64, R@5 among 256.
+    """
     model.cpu().eval()
     errors, pairs = {side: 0.0 for side in held}, []
     for few in torch.arange(256).split(64):
-        patches, hidden = ({side: values[few] for side, values in of.items()} for of in (held, asked))
+        patches, hidden = (
+            {side: values[few] for side, values in of.items()} for of in (held, asked)
+        )
         patches = {side: values.float() for side, values in patches.items()}
-        for side, error in reconstruction(model, encode(model, patches, hidden), patches, hidden).items():
+        view = encode(model, patches, hidden)
+        for side, error in reconstruction(model, view, patches, hidden).items():
             errors[side] += float(error) / trivial[side] / 4
-        pairs.append([getattr(model, f"{side}_head")(tokens.pool()) for side, tokens in encode(model, patches, nothing).items()])
+        complete = encode(model, patches, nothing).items()
+        pairs.append([getattr(model, f"{side}_head")(tokens.pool()) for side, tokens in complete])
     inter = sum(float(losses.inter_modal(a, v, 0.1)) for a, v in pairs) / 4
-    return errors | {"inter": inter, "R@5": retrieval.retrieval(*map(torch.cat, zip(*pairs, strict=True)))["audio_to_video"]["r5"]}
+    found = retrieval.retrieval(*map(torch.cat, zip(*pairs, strict=True)))
+    return errors | {"inter": inter, "R@5": found["audio_to_video"]["r5"]}
 
 
 # %%
@@ -238,12 +298,17 @@ def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
 def train(loss_of) -> tuple[MAViL, dict[int, dict[str, float]]]:
     torch.manual_seed(0)
     model, plan = MAViL(learner), replace(preset().train, steps=steps)
-    optimiser, generator, course = make_optimiser(model, plan), torch.Generator().manual_seed(0), {0: look(model)}
+    optimiser, generator = make_optimiser(model, plan), torch.Generator().manual_seed(0)
+    course = {0: look(model)}
     for step in range(steps):
         chosen = torch.randint(clips, (32,), generator=generator)  # ← B = 32
         patches = {side: values[chosen].float().to(device) for side, values in practice.items()}
-        views = [{side: mask.to(device) for side, mask in masks(32, ratio, generator).items()} for ratio in (0.8, 0.5)]
-        step_on(model.to(device).train(), optimiser, loss_of(model, patches, *views), learning_rate(step, plan))
+        views = [
+            {side: mask.to(device) for side, mask in masks(32, ratio, generator).items()}
+            for ratio in (0.8, 0.5)
+        ]
+        model.to(device).train()
+        step_on(model, optimiser, loss_of(model, patches, *views), learning_rate(step, plan))
         if (step + 1) % (steps // 4) == 0:
             course[step + 1] = look(model)
     return model.cpu().eval(), course
@@ -266,16 +331,24 @@ curves = {
     for side in held
 } | {"best trivial answer": (places, torch.ones(len(places)))}
 beaten = all(looks[steps][side] < 0.97 for looks in (course, mae_course) for side in held)
-sentence = f"At the end both models beat the best trivial answer in both senses: {'yes' if beaten else 'no'}."
+sentence = (
+    "At the end both models beat the best trivial answer in both senses: "
+    f"{'yes' if beaten else 'no'}."
+)
 replace(diagrams.lines(curves, "step", "error / trivial error"), sentence=sentence)
 
 # %%
 log_b = losses.log_b(64)
 titles = {"all of it": course, "no reconstruction": contrast_course}
-curves = {title: (places, torch.tensor([seen["inter"] for seen in looks.values()])) for title, looks in titles.items()}
+curves = {
+    title: (places, torch.tensor([seen["inter"] for seen in looks.values()]))
+    for title, looks in titles.items()
+}
 curves["knowing nothing, log 64"] = (places, torch.full((len(places),), log_b))
 learnt = all(looks[steps]["inter"] < 0.9 * log_b for looks in titles.values())
-sentence = f"InfoNCE on held-out clips ends a tenth below log B in both: {'yes' if learnt else 'no'}."
+sentence = (
+    f"InfoNCE on held-out clips ends a tenth below log B in both: {'yes' if learnt else 'no'}."
+)
 replace(diagrams.lines(curves, "step", "InfoNCE among 64"), sentence=sentence)
 
 # %% [markdown]
@@ -287,16 +360,27 @@ replace(diagrams.lines(curves, "step", "InfoNCE among 64"), sentence=sentence)
 def table_of(model: MAViL) -> Tensor:
     """Cosines of 32 held-out sounds, complete, with 32 films."""
     tokens = encode(model, {side: values[:32].float() for side, values in held.items()}, nothing)
-    return retrieval.similarities(*(getattr(model, f"{side}_head")(tokens[side].pool()) for side in tokens))
+    return retrieval.similarities(
+        *(getattr(model, f"{side}_head")(tokens[side].pool()) for side in tokens)
+    )
 
 
-tables = {title: table_of(one) for title, one in (("all of it", everything), ("no contrast", without_contrast))}
+tables = {
+    title: table_of(one)
+    for title, one in (("all of it", everything), ("no contrast", without_contrast))
+}
 five = {title: retrieval.recall_at(table, 5) for title, table in tables.items()}
-clear = f"more than 40 % have their own film among the five they like best (chance: 16 %): {'yes' if five['all of it'] > 0.4 else 'no'}."
+clear = (
+    "more than 40 % have their own film among the five they like best (chance: 16 %): "
+    f"{'yes' if five['all of it'] > 0.4 else 'no'}."
+)
 replace(figures.similarity(tables["all of it"]), sentence=f"Trained by all of it: {clear}")
 
 # %%
-clear = f"more than 40 % have their own film among the five they like best: {'yes' if five['no contrast'] > 0.4 else 'no'}."
+clear = (
+    "more than 40 % have their own film among the five they like best: "
+    f"{'yes' if five['no contrast'] > 0.4 else 'no'}."
+)
 replace(figures.similarity(tables["no contrast"]), sentence=f"Trained without contrast: {clear}")
 
 # %% [markdown]
@@ -370,20 +454,30 @@ fitted = 512
 
 @torch.no_grad()
 def embed(model: MAViL) -> dict[str, Tensor]:
-    """The mean token of complete clips, (512 + 256, d) for each sense: those that fit the probe, then those that are asked about."""
+    """The mean token of complete clips, (512 + 256, d) for each sense:
+    those that fit the probe, then those that are asked about.
+    """
     found = {}
     for side in held:
         some = [*practice[side][:fitted].split(32), *held[side].split(32)]
-        found[side] = torch.cat([getattr(model, f"{side}_encoder")(few.float(), None).pool() for few in some])
+        found[side] = torch.cat(
+            [getattr(model, f"{side}_encoder")(few.float(), None).pool() for few in some]
+        )
     return found
 
 
 # %%
 torch.manual_seed(0)
-models = {"all of it": everything, "no contrast": without_contrast, "no reconstruction": without_reconstruction}
+models = {
+    "all of it": everything,
+    "no contrast": without_contrast,
+    "no reconstruction": without_reconstruction,
+}
 models["untrained"] = MAViL(learner)
 embeddings = {title: embed(one) for title, one in models.items()}
-embeddings["raw features"] = {side: torch.cat([practice_plain[side][:fitted], held_plain[side]]) for side in held}
+embeddings["raw features"] = {
+    side: torch.cat([practice_plain[side][:fitted], held_plain[side]]) for side in held
+}
 causes = {name: practice_causes[name][:fitted] + held_causes[name] for name in held_causes}
 practice.clear()  # memory
 
@@ -395,10 +489,16 @@ def score(x: Tensor, values: list) -> float:
     if isinstance(values[0], str):
         names = sorted(set(values))
         labels = torch.tensor([names.index(value) for value in values])
-        said = ridge_probe(x[:fitted], torch.nn.functional.one_hot(labels[:fitted]).float(), x[fitted:], 100.0).argmax(dim=1)
+        said = ridge_probe(
+            x[:fitted], torch.nn.functional.one_hot(labels[:fitted]).float(), x[fitted:], 100.0
+        ).argmax(dim=1)
         return float((said == labels[fitted:]).float().mean())
     truth = torch.tensor(values)
-    return float(r_squared(ridge_probe(x[:fitted], truth[:fitted, None], x[fitted:], 100.0)[:, 0], truth[fitted:]))
+    return float(
+        r_squared(
+            ridge_probe(x[:fitted], truth[:fitted, None], x[fitted:], 100.0)[:, 0], truth[fitted:]
+        )
+    )
 
 
 # %%
@@ -413,9 +513,18 @@ for title, (cause, side) in questions.items():
     table[title] = {name: score(parts[side], causes[cause]) for name, parts in embeddings.items()}
 
 with_contrast, alone = table["shared: size, from the pictures"], table["seen only: background"]
-print("size: contrast adds 0.1 of R² or more:", "yes" if with_contrast["all of it"] > with_contrast["no contrast"] + 0.1 else "no")
-print("background: without reconstruction less than untrained:", "yes" if alone["no reconstruction"] < alone["untrained"] else "no")
-print("background: reconstruction alone keeps most of it:", "yes" if alone["no contrast"] == max(alone.values()) else "no")
+print(
+    "size: contrast adds 0.1 of R² or more:",
+    "yes" if with_contrast["all of it"] > with_contrast["no contrast"] + 0.1 else "no",
+)
+print(
+    "background: without reconstruction less than untrained:",
+    "yes" if alone["no reconstruction"] < alone["untrained"] else "no",
+)
+print(
+    "background: reconstruction alone keeps most of it:",
+    "yes" if alone["no contrast"] == max(alone.values()) else "no",
+)
 
 # %% [markdown]
 # **What both tell, contrast writes into each.** A sound tells how large the object is, by its pitch. To find its sound among strangers,
@@ -447,7 +556,9 @@ names = sorted(set(causes["material"]))
 labels, said = torch.tensor([names.index(value) for value in causes["material"]]), {}
 for title in ("all of it", "raw features"):
     x = embeddings[title]["audio"] - embeddings[title]["audio"][:fitted].mean(dim=0)
-    said[title] = float((nearest_label(x[:fitted], labels[:fitted], x[fitted:]) == labels[fitted:]).float().mean())
+    said[title] = float(
+        (nearest_label(x[:fitted], labels[:fitted], x[fitted:]) == labels[fitted:]).float().mean()
+    )
 print("material by the nearest sound, in two thirds of the clips or more (chance: a sixth):")
 print(", ".join(f"{title}: {'yes' if share > 2 / 3 else 'no'}" for title, share in said.items()))
 
@@ -461,10 +572,19 @@ print(", ".join(f"{title}: {'yes' if share > 2 / 3 else 'no'}" for title, share 
 # %%
 shipped = MAViL.from_pretrained("tiny")
 gallery = World(128, 5, shape, no_change, quiet=True)
-parts = [collate([gallery.sample(clip, None) for clip in few.tolist()]) for few in torch.arange(128).split(16)]
+parts = [
+    collate([gallery.sample(clip, None) for clip in few.tolist()])
+    for few in torch.arange(128).split(16)
+]
 with torch.inference_mode():
-    a, v = (torch.cat(few) for few in zip(*(evaluate.embed(shipped, part) for part in parts), strict=True))  # each from one sense alone
-sounds, films = (torch.cat([getattr(part, name) for part in parts]) for name in ("waveform", "frames"))
+    # each from one sense alone
+    a, v = (
+        torch.cat(few)
+        for few in zip(*(evaluate.embed(shipped, part) for part in parts), strict=True)
+    )
+sounds, films = (
+    torch.cat([getattr(part, name) for part in parts]) for name in ("waveform", "frames")
+)
 retrieval_explorer(a, v, sounds, films, shape.video.frame_rate, clip=4)
 
 # %% [markdown]
@@ -487,7 +607,10 @@ check("rank_of_partner")
 # %%
 ranks = rank_of_partner(retrieval.similarities(a, v)).float()
 stranger = rank_of_partner(retrieval.similarities(a.roll(1, 0), v)).float()
-print("median place of the own film among 128, five or better:", "yes" if ranks.median() <= 5 else "no")
+print(
+    "median place of the own film among 128, five or better:",
+    "yes" if ranks.median() <= 5 else "no",
+)
 print(
     "control, each sound asking for the film of the clip before, in the middle (40 to 90):",
     "yes" if 40 <= stranger.median() <= 90 else "no",
@@ -496,16 +619,14 @@ print(
 # %%
 found = retrieval.similarities(a, v).argmax(dim=1)
 wrong = found != torch.arange(128)
-alike = {
-    cause: (
-        sum(gallery.labels[cause][i] == gallery.labels[cause][int(j)] for i, j in enumerate(found) if wrong[i]) / int(wrong.sum()),
-        sum(gallery.labels[cause][i] == gallery.labels[cause][j] for i in range(128) for j in range(128) if i != j) / (128 * 127),
-    )
-    for cause in ("material", "event", "background", "ambience")
-}
-for cause, (share, chance) in alike.items():
+others = [(i, j) for i in range(128) for j in range(128) if i != j]
+for cause in ("material", "event", "background", "ambience"):
+    of = gallery.labels[cause]
+    share = sum(of[i] == of[int(j)] for i, j in enumerate(found) if wrong[i]) / int(wrong.sum())
+    chance = sum(of[i] == of[j] for i, j in others) / len(others)
     print(
-        f"{cause:10} of a wrong film is that of the right one, half as often again as by chance: {'yes' if share > 1.5 * chance else 'no'}"
+        f"{cause:10} of a wrong film is that of the right one, half as often again as by chance: "
+        f"{'yes' if share > 1.5 * chance else 'no'}"
     )
 
 # %% [markdown]
@@ -528,11 +649,18 @@ rows = {
 }
 
 # %%
-print(f"{'':36}" + "".join(f"{name:>16}" for name in ("full", "contrast alone", "shuffled pairs", "untrained")))
+print(
+    f"{'':36}"
+    + "".join(f"{name:>16}" for name in ("full", "contrast alone", "shuffled pairs", "untrained"))
+)
 for title, value in rows.items():
     cells = []
     for name in ("full", "contrast alone", "shuffled pairs", "untrained"):
-        seeds = torch.tensor([value(run) for run in results[name]]) if name != "untrained" or "R@5" not in title else torch.zeros(0)
+        seeds = (
+            torch.tensor([value(run) for run in results[name]])
+            if name != "untrained" or "R@5" not in title
+            else torch.zeros(0)
+        )
         cells.append(f"{seeds.mean():.2f} ± {seeds.std():.2f}" if len(seeds) > 1 else "")
     print(f"{title:36}" + "".join(f"{cell:>16}" for cell in cells))
 

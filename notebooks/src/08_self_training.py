@@ -47,10 +47,13 @@ from mavil_edu.teacher import Health, check_health
 # fifth of the clip, and must say what the teacher said of the places that it does not see.
 
 # %%
-shape, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+shape = tiny().model
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 teacher = MAViL.from_pretrained("tiny").eval().requires_grad_(False)
 one = World(1, 21, shape, no_change, quiet=True).sample(0, None)
-player(one.waveform * (0.5 / one.waveform.abs().max()), "The clip that the teacher hears, made louder")
+player(
+    one.waveform * (0.5 / one.waveform.abs().max()), "The clip that the teacher hears, made louder"
+)
 
 # %%
 figures.frame_panels({"the pictures that it sees": one.frames}, 2.56)
@@ -60,9 +63,19 @@ figures.frame_panels({"the pictures that it sees": one.frames}, 2.56)
 
 # %%
 example = to_inputs(collate([one]), shape)
-parts = {side: {0.8: masking.random_mask(1, 64, 0.8, torch.Generator().manual_seed(0))[0]} for side in ("audio", "video")}
+parts = {
+    side: {0.8: masking.random_mask(1, 64, 0.8, torch.Generator().manual_seed(0))[0]}
+    for side in ("audio", "video")
+}
 grids = shape.audio.grid, shape.video.grid
-figures.masking(example.audio[0, 0], one.frames, {"sound": parts["audio"]}, {"pictures": parts["video"]}, *grids, 2.56)
+figures.masking(
+    example.audio[0, 0],
+    one.frames,
+    {"sound": parts["audio"]},
+    {"pictures": parts["video"]},
+    *grids,
+    2.56,
+)
 
 # %% [markdown]
 # Tokens of some networks are large and of others small, and a few of their numbers may be much larger than the rest. So that each counts
@@ -87,14 +100,25 @@ check("normalise_tokens")
 @torch.no_grad()
 def targets_of(teacher: MAViL, audio: Tensor, video: Tensor) -> dict[str, Tensor]:
     """What the teacher says of complete clips: (b, 64, 96) for each sense."""
-    a, v = (getattr(teacher, f"{side}_encoder")(x.float(), None) for side, x in (("audio", audio), ("video", video)))
-    fused_a, fused_v = teacher.fusion(a, v)  # ← contextualised: each token has looked at all others, of both senses
-    return {"audio": normalise_tokens(fused_a.patch_tokens), "video": normalise_tokens(fused_v.patch_tokens)}
+    a, v = (
+        getattr(teacher, f"{side}_encoder")(x.float(), None)
+        for side, x in (("audio", audio), ("video", video))
+    )
+    # ↓ contextualised: each token has looked at all others, of both senses
+    fused_a, fused_v = teacher.fusion(a, v)
+    return {
+        "audio": normalise_tokens(fused_a.patch_tokens),
+        "video": normalise_tokens(fused_v.patch_tokens),
+    }
 
 
 # %%
-def taught(teacher: MAViL, patches: dict[str, Tensor], dtype: torch.dtype = torch.float) -> dict[str, Tensor]:
-    """The same for many clips, little by little; those to train on in 16 bits, for memory's sake."""
+def taught(
+    teacher: MAViL, patches: dict[str, Tensor], dtype: torch.dtype = torch.float
+) -> dict[str, Tensor]:
+    """The same for many clips, little by little;
+    those to train on in 16 bits, for memory's sake.
+    """
     parts = {"audio": [], "video": []}
     for few in zip(patches["audio"].split(16), patches["video"].split(16), strict=True):
         for side, values in targets_of(teacher, *few).items():
@@ -103,9 +127,16 @@ def taught(teacher: MAViL, patches: dict[str, Tensor], dtype: torch.dtype = torc
 
 
 # %%
-def make(clips: int, seed: int, sounds: int = 0) -> tuple[dict[str, Tensor], dict[str, list], Tensor]:
-    """Generated clips as patches, (clips, tokens, values) for each modality; their causes; and the first waveforms."""
-    patches = {side: torch.empty(clips, 64, getattr(shape, side).patch_values, dtype=torch.half) for side in ("audio", "video")}
+def make(
+    clips: int, seed: int, sounds: int = 0
+) -> tuple[dict[str, Tensor], dict[str, list], Tensor]:
+    """Generated clips as patches, (clips, tokens, values) for each modality; their causes;
+    and the first waveforms.
+    """
+    patches = {
+        side: torch.empty(clips, 64, getattr(shape, side).patch_values, dtype=torch.half)
+        for side in ("audio", "video")
+    }
     causes, waveforms = {}, torch.empty(sounds, shape.audio.samples)
     for few in torch.arange(clips).split(16):  # little by little, for memory's sake
         world = World(len(few), 10_000 * seed + int(few[0]), shape, no_change, quiet=True)
@@ -119,7 +150,8 @@ def make(clips: int, seed: int, sounds: int = 0) -> tuple[dict[str, Tensor], dic
 
 
 # %%
-device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 300, 512)  # ← the budget of this lesson
+# ↓ the budget of this lesson
+device, steps, clips = ("cuda", 3000, 8192) if torch.cuda.is_available() else ("cpu", 300, 512)
 practice, practice_causes, _ = make(clips, seed=3)
 held, held_causes, held_sound = make(256, seed=4, sounds=96)
 says, says_held = taught(teacher, practice, torch.half), taught(teacher, held)
@@ -135,9 +167,14 @@ print({side: tuple(values.shape) for side, values in says.items()}, "targets")
 
 # %%
 some, patch_targets = 96, losses.normalise_patches(held["audio"][:96].float())
-kinds = {"stage 1, patches": patch_targets, "stage 2, the teacher's tokens": says_held["audio"][:some]}
+kinds = {
+    "stage 1, patches": patch_targets,
+    "stage 2, the teacher's tokens": says_held["audio"][:some],
+}
 spectrograms = unpatchify(held["audio"][:some].float(), shape.audio)[:, 0]
-targets_explorer(kinds, spectrograms, held_sound, held_causes["material"][:some], shape.audio, clip=2, time=22)
+targets_explorer(
+    kinds, spectrograms, held_sound, held_causes["material"][:some], shape.audio, clip=2, time=22
+)
 
 # %% [markdown]
 # Over all places, not one: how often is the most similar place in another clip of the same material?
@@ -145,9 +182,12 @@ targets_explorer(kinds, spectrograms, held_sound, held_causes["material"][:some]
 
 # %%
 def same_material(targets: Tensor, labels: list[str]) -> float:
-    """The share of places whose most similar place in another clip belongs to a clip of the same material."""
+    """The share of places whose most similar place in another clip belongs to a clip of the same
+    material.
+    """
     x = torch.nn.functional.normalize((targets - targets.mean(dim=0)).flatten(0, 1), dim=-1)
-    of, kinds = torch.arange(len(labels)).repeat_interleave(64), torch.tensor([sorted(set(labels)).index(label) for label in labels])
+    of = torch.arange(len(labels)).repeat_interleave(64)
+    kinds = torch.tensor([sorted(set(labels)).index(label) for label in labels])
     hits = []
     for rows in torch.arange(len(x)).split(512):
         likeness = (x[rows] @ x.T).masked_fill(of[rows, None] == of[None], -2)
@@ -156,7 +196,9 @@ def same_material(targets: Tensor, labels: list[str]) -> float:
 
 
 # %%
-found = {kind: same_material(targets, held_causes["material"][:some]) for kind, targets in kinds.items()}
+found = {
+    kind: same_material(targets, held_causes["material"][:some]) for kind, targets in kinds.items()
+}
 for kind, share in found.items():
     print(f"{kind:30} of the same material, chance a sixth: {share:.0%}")
 ahead = found["stage 2, the teacher's tokens"] - found["stage 1, patches"] > 0.25
@@ -183,8 +225,12 @@ check("needs_partner")
 
 # %%
 def beside_strangers(side: str, other: str) -> Tensor:
-    """How much what the teacher says of one sense depends on the other: each clip's with the next one's."""
-    return needs_partner(says_held[side], taught(teacher, held | {other: held[other].roll(1, 0)})[side])
+    """How much what the teacher says of one sense depends on the other:
+    each clip's with the next one's.
+    """
+    return needs_partner(
+        says_held[side], taught(teacher, held | {other: held[other].roll(1, 0)})[side]
+    )
 
 
 # %%
@@ -211,8 +257,11 @@ quiz("whole_clip")
 # $$L = L_{reg} + \alpha L_{inter} + \beta L_{intra}$$
 
 # %%
-preset, depth = (small, 6) if torch.cuda.is_available() else (tiny, 1)  # ← the size of this lesson's model: on a CPU one block
-learner = replace(shape, encoder=replace(preset().model.encoder, depth=depth), predict_statistics=False)
+# ↓ the size of this lesson's model: on a CPU one block
+preset, depth = (small, 6) if torch.cuda.is_available() else (tiny, 1)
+learner = replace(
+    shape, encoder=replace(preset().model.encoder, depth=depth), predict_statistics=False
+)
 pupil = replace(learner, target="teacher", target_width=teacher.config.encoder.width)
 
 
@@ -221,15 +270,24 @@ def masks(rows: int, ratio: float, generator: torch.Generator) -> dict[str, Tens
 
 
 # %%
-def loss_of(model: MAViL, patches: dict, targets: dict, hidden: dict, hidden_again: dict) -> tuple[Tensor, Tensor]:
+def loss_of(
+    model: MAViL, patches: dict, targets: dict, hidden: dict, hidden_again: dict
+) -> tuple[Tensor, Tensor]:
     """The objective, and L_reg alone; with the patches themselves as targets it is stage 1's."""
-    views = [{side: getattr(model, f"{side}_encoder")(patches[side], mask[side]) for side in patches} for mask in (hidden, hidden_again)]
+    views = [
+        {side: getattr(model, f"{side}_encoder")(patches[side], mask[side]) for side in patches}
+        for mask in (hidden, hidden_again)
+    ]
     fused = dict(zip(patches, model.fusion(views[0]["audio"], views[0]["video"]), strict=True))
     said = {side: getattr(model, f"{side}_decoder")(fused[side], hidden[side]) for side in patches}
-    regression = sum(losses.masked_mse(said[side], targets[side], hidden[side]) for side in patches)  # ← on hidden places alone
-    a, v, a_again, v_again = (getattr(model, f"{side}_head")(view[side].pool()) for view in views for side in view)
+    # ↓ on hidden places alone
+    regression = sum(losses.masked_mse(said[side], targets[side], hidden[side]) for side in patches)
+    a, v, a_again, v_again = (
+        getattr(model, f"{side}_head")(view[side].pool()) for view in views for side in view
+    )
     inter = (losses.inter_modal(a, v, 0.1) + losses.inter_modal(a_again, v_again, 0.1)) / 2
-    return regression + 0.05 * inter + 0.01 * losses.intra_modal(a, a_again, v, v_again, 1.0), regression
+    intra = losses.intra_modal(a, a_again, v, v_again, 1.0)
+    return regression + 0.05 * inter + 0.01 * intra, regression
 
 
 # %% [markdown]
@@ -254,20 +312,30 @@ asked = masks(256, 0.8, torch.Generator().manual_seed(7))
 
 
 def trivial(training: dict[str, Tensor], held_out: dict[str, Tensor]) -> float:
-    return float(sum(mean_token_mse(training[side][:512].float(), held_out[side], asked[side]) for side in asked))
+    return float(
+        sum(
+            mean_token_mse(training[side][:512].float(), held_out[side], asked[side])
+            for side in asked
+        )
+    )
 
 
 # %%
 @torch.no_grad()
 def look(model: MAViL, held_targets: dict[str, Tensor] | None) -> float | None:
-    """L_reg on the held-out clips, under masks that stay the same; nothing where there are no targets."""
+    """L_reg on the held-out clips, under masks that stay the same;
+    nothing where there are no targets.
+    """
     if held_targets is None:
         return None
     model.cpu().eval()
     found = []
     for few in torch.arange(256).split(32):
-        patches, targets, hidden = ({side: values[few] for side, values in of.items()} for of in (held, held_targets, asked))
-        found.append(loss_of(model, {side: x.float() for side, x in patches.items()}, targets, hidden, hidden)[1])
+        patches, targets, hidden = (
+            {side: values[few] for side, values in of.items()} for of in (held, held_targets, asked)
+        )
+        patches = {side: x.float() for side, x in patches.items()}
+        found.append(loss_of(model, patches, targets, hidden, hidden)[1])
     return float(sum(found) / 8)
 
 
@@ -281,7 +349,9 @@ def step_on(model, optimiser, loss: Tensor, rate: float) -> None:
 
 
 # %%
-def train(config, targets_for, steps: int, held_targets: dict | None = None) -> tuple[MAViL, dict[int, float]]:
+def train(
+    config, targets_for, steps: int, held_targets: dict | None = None
+) -> tuple[MAViL, dict[int, float]]:
     torch.manual_seed(0)
     model, plan = MAViL(config), replace(preset().train, steps=steps)
     optimiser, generator, course = make_optimiser(model, plan), torch.Generator().manual_seed(0), {}
@@ -290,7 +360,10 @@ def train(config, targets_for, steps: int, held_targets: dict | None = None) -> 
             course[step] = look(model, held_targets)
         chosen = torch.randint(clips, (32,), generator=generator)  # ← B = 32
         patches = {side: values[chosen].float().to(device) for side, values in practice.items()}
-        views = [{side: mask.to(device) for side, mask in masks(32, ratio, generator).items()} for ratio in (0.8, 0.5)]
+        views = [
+            {side: mask.to(device) for side, mask in masks(32, ratio, generator).items()}
+            for ratio in (0.8, 0.5)
+        ]
         loss, _ = loss_of(model.to(device).train(), patches, targets_for(chosen, patches), *views)
         step_on(model, optimiser, loss, learning_rate(step, plan))
     return model.cpu().eval(), course | {steps: look(model, held_targets)}
@@ -298,7 +371,9 @@ def train(config, targets_for, steps: int, held_targets: dict | None = None) -> 
 
 # %%
 def said_by(targets: dict[str, Tensor]):
-    return lambda chosen, patches: {side: values[chosen].float().to(device) for side, values in targets.items()}
+    return lambda chosen, patches: {
+        side: values[chosen].float().to(device) for side, values in targets.items()
+    }
 
 
 student, course = train(pupil, said_by(says), steps, says_held)
@@ -309,7 +384,10 @@ curves = {
     "student, held-out clips": (places, torch.tensor(list(course.values()))),
     "mean token of each place": (places, torch.full(places.shape, floor)),
 }
-sentence = f"The student ends below 60 % of the trivial answer: {'yes' if course[steps] < 0.6 * floor else 'no'}."
+sentence = (
+    "The student ends below 60 % of the trivial answer: "
+    f"{'yes' if course[steps] < 0.6 * floor else 'no'}."
+)
 replace(diagrams.lines(curves, "step", "L_reg, sound and picture"), sentence=sentence)
 
 # %% [markdown]
@@ -327,11 +405,23 @@ def error_by_time(model: MAViL) -> Tensor:
 
 
 # %%
-mean_error = (says["audio"].float().mean(dim=0) - says_held["audio"]).square().mean(dim=(0, 2)).unflatten(0, shape.audio.grid).mean(dim=1)
+mean_error = (
+    (says["audio"].float().mean(dim=0) - says_held["audio"])
+    .square()
+    .mean(dim=(0, 2))
+    .unflatten(0, shape.audio.grid)
+    .mean(dim=1)
+)
 seconds = torch.arange(32) * 0.08
-curves = {"student": (seconds, error_by_time(student)), "mean token of each place": (seconds, mean_error)}
+curves = {
+    "student": (seconds, error_by_time(student)),
+    "mean token of each place": (seconds, mean_error),
+}
 better = bool((curves["student"][1] < 0.8 * mean_error).all())
-sentence = f"At every moment the student errs by a fifth less than the mean token, or better: {'yes' if better else 'no'}."
+sentence = (
+    "At every moment the student errs by a fifth less than the mean token, or better: "
+    f"{'yes' if better else 'no'}."
+)
 replace(diagrams.lines(curves, "time in s", "error of the sound's tokens"), sentence=sentence)
 
 # %% [markdown]
@@ -356,7 +446,9 @@ def embed(model: MAViL, head: bool = False) -> dict[str, Tensor]:
     found = {}
     for side in held:
         some = [*practice[side][:512].split(16), *held[side].split(16)]
-        pooled = torch.cat([getattr(model, f"{side}_encoder")(few.float(), None).pool() for few in some])
+        pooled = torch.cat(
+            [getattr(model, f"{side}_encoder")(few.float(), None).pool() for few in some]
+        )
         found[side] = getattr(model, f"{side}_head")(pooled) if head else pooled
     return found
 
@@ -365,18 +457,29 @@ def embed(model: MAViL, head: bool = False) -> dict[str, Tensor]:
 def size_from(x: Tensor) -> float:
     x = (x - x[:512].mean(dim=0)) / x[:512].std(dim=0).clamp(min=1e-6)
     truth = torch.tensor(practice_causes["size"][:512] + held_causes["size"])
-    return float(r_squared(ridge_probe(x[:512], truth[:512, None], x[512:], 100.0)[:, 0], truth[512:]))
+    return float(
+        r_squared(ridge_probe(x[:512], truth[:512, None], x[512:], 100.0)[:, 0], truth[512:])
+    )
 
 
 def knows(model: MAViL) -> dict[str, float]:
     embedded, projected = embed(model), embed(model, head=True)
-    found = retrieval.retrieval(projected["audio"][512:], projected["video"][512:])["audio_to_video"]["r5"]
-    return {"size from the pictures": size_from(embedded["video"]), "size from the sound": size_from(embedded["audio"]), "R@5": found}
+    found = retrieval.retrieval(projected["audio"][512:], projected["video"][512:])
+    return {
+        "size from the pictures": size_from(embedded["video"]),
+        "size from the sound": size_from(embedded["audio"]),
+        "R@5": found["audio_to_video"]["r5"],
+    }
 
 
 # %%
 torch.manual_seed(0)
-known = {"student": knows(student), "stage 1": knows(first_stage), "untrained": knows(MAViL(learner)), "the teacher": knows(teacher)}
+known = {
+    "student": knows(student),
+    "stage 1": knows(first_stage),
+    "untrained": knows(MAViL(learner)),
+    "the teacher": knows(teacher),
+}
 for what in known["student"]:
     print(f"{what:24} worst to best:", ", ".join(sorted(known, key=lambda name: known[name][what])))
 
@@ -400,10 +503,14 @@ by_seed = {name: sorted(results[name], key=lambda run: run["seed"]) for name in 
 # %%
 print(f"{'':28}{'teacher':>10}{'student':>10}{'student − teacher, three seeds':>36}")
 for title, value in rows.items():
-    teachers, students = (torch.tensor([value(run) for run in by_seed[name]]) for name in ("full", "stage 2"))
+    teachers, students = (
+        torch.tensor([value(run) for run in by_seed[name]]) for name in ("full", "stage 2")
+    )
     gains = students - teachers  # paired: a student and its own teacher
     half = 4.303 * float(gains.std()) / 3**0.5  # Student's t with 2 degrees of freedom, 95 %
-    print(f"{title:28}{teachers.mean():10.2f}{students.mean():10.2f}{gains.mean():24.2f} ± {half:.2f}")
+    print(
+        f"{title:28}{teachers.mean():10.2f}{students.mean():10.2f}{gains.mean():24.2f} ± {half:.2f}"
+    )
 
 # %% [markdown]
 # Where the interval excludes 0 something is there: the student finds partners better, reads size better from the picture, and reads two
@@ -434,7 +541,10 @@ places = torch.tensor(list(fall))
 curves = {"student of the dull teacher": (places, torch.tensor(list(fall.values())))}
 curves["the mean token of each place"] = (places, torch.full(places.shape, dull_floor))
 small_loss = fall[max(fall)] < 0.2 * course[steps]
-sentence = f"After a quarter of the steps, its loss is less than a fifth of the good student's: {'yes' if small_loss else 'no'}."
+sentence = (
+    "After a quarter of the steps, its loss is less than a fifth of the good student's: "
+    f"{'yes' if small_loss else 'no'}."
+)
 replace(diagrams.lines(curves, "step", "L_reg, sound and picture"), sentence=sentence)
 
 # %% [markdown]
@@ -472,11 +582,20 @@ check("effective_rank")
 
 # %%
 def examine(said: dict[str, Tensor]) -> dict[str, Health]:
-    return {side: Health(float(variance_share(x)), float(effective_rank(x.mean(dim=1)))) for side, x in said.items()}
+    return {
+        side: Health(float(variance_share(x)), float(effective_rank(x.mean(dim=1))))
+        for side, x in said.items()
+    }
 
 
 for name, said in (("good", says_held), ("dull", dull_held)):
-    print(f"{name} teacher:", {side: f"varies by {100 * h.variance:.2g} %, {h.rank:.0f} directions" for side, h in examine(said).items()})
+    print(
+        f"{name} teacher:",
+        {
+            side: f"varies by {100 * h.variance:.2g} %, {h.rank:.0f} directions"
+            for side, h in examine(said).items()
+        },
+    )
 check_health(examine(says_held))  # says nothing: this one may teach
 
 # %%
@@ -485,8 +604,14 @@ for name, said in (("good teacher", says_held), ("dull teacher", dull_held)):
     values = torch.linalg.svdvals((x := said["audio"].mean(dim=1)) - x.mean(dim=0))[:60]
     spectra[name] = (torch.arange(1, 61), values)
 dullest = bool((spectra["dull teacher"][1] < 0.01 * spectra["good teacher"][1]).all())
-sentence = f"In each direction the dull teacher's clips spread less than a hundredth as far: {'yes' if dullest else 'no'}."
-replace(diagrams.lines(spectra, "direction, the widest first", "singular value", log=True), sentence=sentence)
+sentence = (
+    "In each direction the dull teacher's clips spread less than a hundredth as far: "
+    f"{'yes' if dullest else 'no'}."
+)
+replace(
+    diagrams.lines(spectra, "direction, the widest first", "singular value", log=True),
+    sentence=sentence,
+)
 
 # %% [markdown]
 # One number alone can be fooled. The dull teacher's crumbs lie in many directions: its *rank* looks healthy, its variance tells. A
@@ -509,17 +634,27 @@ quiz("perfect_loss")
 
 # %%
 grandchild, _ = train(pupil, said_by(taught(student, practice, torch.half)), steps // 2)
-generations = {"stage 1's model": says_held, "its student": taught(student, held), "the student's student": taught(grandchild, held)}
+generations = {
+    "stage 1's model": says_held,
+    "its student": taught(student, held),
+    "the student's student": taught(grandchild, held),
+}
 for name, said in generations.items():
     health = examine(said)
     fine = all(h.variance > 0.1 and h.rank > 10 for h in health.values())
-    print(f"{name:22} could teach: varies by more than 10 %, in more than ten directions: {'yes' if fine else 'no'}")
+    print(
+        f"{name:22} could teach: varies by more than 10 %, in more than ten directions: "
+        f"{'yes' if fine else 'no'}"
+    )
 
 # %%
 ranks = torch.tensor([[h.rank for h in examine(said).values()] for said in generations.values()])
 curves = {side: (torch.arange(3), ranks[:, i]) for i, side in enumerate(says)}
 fewer = bool((ranks[2] < ranks[0]).all())
-sentence = f"The grandchild's tokens spread in fewer directions than the first teacher's, in both senses: {'yes' if fewer else 'no'}."
+sentence = (
+    "The grandchild's tokens spread in fewer directions than the first teacher's, in both senses: "
+    f"{'yes' if fewer else 'no'}."
+)
 replace(diagrams.lines(curves, "generation", "effective rank"), sentence=sentence)
 
 # %% [markdown]

@@ -47,10 +47,13 @@ from mavil_edu.recipe import FinetuneConfig
 
 # %%
 pretrained = MAViL.from_pretrained("tiny").eval()
-shape, no_change = pretrained.config, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+shape = pretrained.config
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 one = World(1, 41, shape, no_change, quiet=True)
 clip = one.sample(0, None)
-player(clip.waveform * (0.5 / clip.waveform.abs().max()), "What is it made of? The sound, made louder")
+player(
+    clip.waveform * (0.5 / clip.waveform.abs().max()), "What is it made of? The sound, made louder"
+)
 
 # %%
 figures.frame_panels({"and its pictures": clip.frames}, 2.56)
@@ -61,8 +64,13 @@ print("it is", one.labels["material"][0])
 
 # %%
 def make(clips: int, seed: int) -> tuple[dict[str, Tensor], list[str], Tensor]:
-    """Generated clips as patches, (clips, tokens, values) for each modality; what they are made of; and features that need no model."""
-    patches = {side: torch.empty(clips, 64, getattr(shape, side).patch_values, dtype=torch.half) for side in ("audio", "video")}
+    """Generated clips as patches, (clips, tokens, values) for each modality;
+    what they are made of; and features that need no model.
+    """
+    patches = {
+        side: torch.empty(clips, 64, getattr(shape, side).patch_values, dtype=torch.half)
+        for side in ("audio", "video")
+    }
     materials, plain = [], []
     for few in torch.arange(clips).split(16):  # little by little, for memory's sake
         world = World(len(few), 10_000 * seed + int(few[0]), shape, no_change, quiet=True)
@@ -76,11 +84,14 @@ def make(clips: int, seed: int) -> tuple[dict[str, Tensor], list[str], Tensor]:
 
 
 # %%
-device, clips, steps = ("cuda", 4000, 400) if torch.cuda.is_available() else ("cpu", 600, 60)  # ← the budget of this lesson
+# ↓ the budget of this lesson
+device, clips, steps = ("cuda", 4000, 400) if torch.cuda.is_available() else ("cpu", 600, 60)
 train, train_materials, train_plain = make(clips, seed=5)
 test, test_materials, test_plain = make(300, seed=6)
 names = sorted(set(train_materials))
-labels, truth = (torch.tensor([names.index(name) for name in some]) for some in (train_materials, test_materials))
+labels, truth = (
+    torch.tensor([names.index(name) for name in some]) for some in (train_materials, test_materials)
+)
 print(len(names), "materials:", ", ".join(names))
 
 # %% [markdown]
@@ -93,16 +104,24 @@ print(len(names), "materials:", ", ".join(names))
 # %%
 @torch.no_grad()
 def read_by(model: MAViL, patches: dict[str, Tensor]) -> Tensor:
-    """Of complete clips the means of the fused tokens of both modalities, one beside the other: (clips, 2 d)."""
+    """Of complete clips the means of the fused tokens of both modalities, one beside the other:
+    (clips, 2 d).
+    """
     found = []
     for few in torch.arange(len(patches["audio"])).split(32):
-        tokens = [getattr(model, f"{side}_encoder")(values[few].float(), None) for side, values in patches.items()]
+        tokens = [
+            getattr(model, f"{side}_encoder")(values[few].float(), None)
+            for side, values in patches.items()
+        ]
         found.append(torch.cat([one.pool() for one in model.fusion(*tokens)], dim=1))
     return torch.cat(found)
 
 
 fresh = probes.untrained(shape)
-features = {name: (read_by(model, train), read_by(model, test)) for name, model in (("trained", pretrained), ("untrained", fresh))}
+features = {
+    name: (read_by(model, train), read_by(model, test))
+    for name, model in (("trained", pretrained), ("untrained", fresh))
+}
 features["raw features"] = (train_plain, test_plain)
 
 # %% [markdown]
@@ -150,7 +169,10 @@ check("margin")
 
 # %%
 for share in (0.5, 0.9, 0.99):
-    print(f"{100 * share:.0f} % of 300 clips: ± {100 * margin(share, 300):.1f} points; of 30,000: ± {100 * margin(share, 30_000):.1f}")
+    print(
+        f"{100 * share:.0f} % of 300 clips: ± {100 * margin(share, 300):.1f} points; of 30,000: "
+        f"± {100 * margin(share, 30_000):.1f}"
+    )
 
 # %% [markdown]
 # **A linear probe** (lesson 07), and fewer and fewer labels: all of them, 10 %, 1 %, of each class alike. **Guess:** who suffers most when
@@ -163,23 +185,38 @@ SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 def few(share: float, generator: torch.Generator) -> Tensor:
     """Places of a share of the labelled clips: of each class as many, at least one."""
     kept = [(labels == number).nonzero()[:, 0] for number in range(len(names))]
-    return torch.cat([place[torch.randperm(len(place), generator=generator)][: max(1, round(share * len(place)))] for place in kept])
+    counts = [max(1, round(share * len(place))) for place in kept]
+    shuffled = [place[torch.randperm(len(place), generator=generator)] for place in kept]
+    return torch.cat([place[:count] for place, count in zip(shuffled, counts, strict=True)])
 
 
 def probed(name: str, share: float, seed: int) -> float:
     places = few(share, torch.Generator().manual_seed(seed))
     fitted, asked = features[name]
-    return probes.probe(fitted[places], [train_materials[place] for place in places], asked, test_materials).value
+    return probes.probe(
+        fitted[places], [train_materials[place] for place in places], asked, test_materials
+    ).value
 
 
 # %%
-table = {name: [sum(probed(name, share, seed) for seed in range(3)) / 3 for share in SHARES] for name in features}
+table = {
+    name: [sum(probed(name, share, seed) for seed in range(3)) / 3 for share in SHARES]
+    for name in features
+}
 curves = {name: (torch.tensor(SHARES), torch.tensor(values)) for name, values in table.items()}
 curves["commonest class"] = (torch.tensor(SHARES), torch.full((len(SHARES),), theirs.chance))
-few_labels, all_labels = ({name: values[place] for name, values in table.items()} for place in (1, -1))
+few_labels, all_labels = (
+    {name: values[place] for name, values in table.items()} for place in (1, -1)
+)
 lead = few_labels["trained"] - max(few_labels["untrained"], few_labels["raw features"])
-sentence = f"With 3 % of the labels the trained model leads both others by ten points or more: {'yes' if lead > 0.1 else 'no'}."
-replace(diagrams.lines(curves, "share of the labels", "share of right answers", log="x"), sentence=sentence)
+sentence = (
+    "With 3 % of the labels the trained model leads both others by ten points or more: "
+    f"{'yes' if lead > 0.1 else 'no'}."
+)
+replace(
+    diagrams.lines(curves, "share of the labels", "share of right answers", log="x"),
+    sentence=sentence,
+)
 
 # %% [markdown]
 # With all labels raw features come near. What pre-training buys is **labels**: with a few dozen of them it answers as others do with
@@ -197,7 +234,9 @@ replace(diagrams.lines(curves, "share of the labels", "share of right answers", 
 
 # %%
 @exercise("class_scores")
-def class_scores(audio: Tensor, video: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def class_scores(
+    audio: Tensor, video: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor
+) -> Tensor:
     raise NotImplementedError
 
 
@@ -205,7 +244,13 @@ check("class_scores")
 
 # %%
 classifier = replace(
-    shape, decoder=None, projection=None, predict_statistics=False, classes=len(names), classes_from="both", class_names=tuple(names)
+    shape,
+    decoder=None,
+    projection=None,
+    predict_statistics=False,
+    classes=len(names),
+    classes_from="both",
+    class_names=tuple(names),
 )
 
 
@@ -215,7 +260,9 @@ def with_classifier(start: MAViL | None) -> MAViL:
     model = MAViL(classifier)
     if start is not None:
         own = model.state_dict()
-        model.load_state_dict({name: value for name, value in start.state_dict().items() if name in own}, strict=False)
+        model.load_state_dict(
+            {name: value for name, value in start.state_dict().items() if name in own}, strict=False
+        )
     return model
 
 
@@ -225,7 +272,10 @@ def with_classifier(start: MAViL | None) -> MAViL:
 
 # %%
 def scores_of(model: MAViL, patches: dict[str, Tensor], hidden: dict[str, Tensor | None]) -> Tensor:
-    tokens = [getattr(model, f"{side}_encoder")(patches[side], hidden[side]) for side in ("audio", "video")]
+    tokens = [
+        getattr(model, f"{side}_encoder")(patches[side], hidden[side])
+        for side in ("audio", "video")
+    ]
     audio, video = (one.patch_tokens for one in model.fusion(*tokens))
     norm, linear = model.classifier
     return class_scores(audio, video, norm.weight, norm.bias, linear.weight, linear.bias)
@@ -263,7 +313,10 @@ optimiser = layerwise.make_optimiser(model, recipe, "fine-tuned")
 scales = sorted({group["scale"] for group in optimiser.param_groups})
 rates = layer_rates(1.0, len(scales), recipe.layer_decay)
 assert torch.allclose(torch.tensor(scales), rates.float())
-print("patch embedding, 3 blocks of the encoders, 2 of the fusion, classifier:", "  ".join(f"{rate:.2f}" for rate in rates))
+print(
+    "patch embedding, 3 blocks of the encoders, 2 of the fusion, classifier:",
+    "  ".join(f"{rate:.2f}" for rate in rates),
+)
 
 # %% [markdown]
 # **Clips are mixed** in pairs, labels and all: 70 % glass and 30 % wood. Whoever answers «glass» surely, is wrong.
@@ -311,7 +364,10 @@ check("balanced_weights")
 # %%
 rare = torch.tensor([0] * 90 + [1] * 9 + [2])
 assert torch.allclose(balanced_weights(rare), sampling_weights(one_hot(rare).float()))
-print("a clip of the commonest, the rarer, the rarest class:", "  ".join(f"{balanced_weights(rare)[place]:.3f}" for place in (0, 90, 99)))
+print(
+    "a clip of the commonest, the rarer, the rarest class:",
+    "  ".join(f"{balanced_weights(rare)[place]:.3f}" for place in (0, 90, 99)),
+)
 
 # %% [markdown]
 # Now train, with **a tenth of the labels**. Two models: one begins with the pre-trained weights, one with fresh ones. The same clips in
@@ -321,15 +377,25 @@ print("a clip of the commonest, the rarer, the rarest class:", "  ".join(f"{bala
 # %%
 def fine_tune(start: MAViL | None) -> MAViL:
     model, generator = with_classifier(start).to(device).train(), torch.Generator().manual_seed(0)
-    optimiser = layerwise.make_optimiser(model, recipe, "from scratch" if start is None else "fine-tuned")
+    optimiser = layerwise.make_optimiser(
+        model, recipe, "from scratch" if start is None else "fine-tuned"
+    )
     plan = replace(recipe.train, steps=steps)
     for step in range(steps):
         chosen = torch.randint(len(tenth), (32,), generator=generator)
         hidden = mixing.augmentation_masks(32, shape, recipe, generator)
         drawn = mixing.draw_mixing(32, recipe, 0, step)
-        patches = {side: mixed_up(values[chosen].float(), *drawn).to(device) for side, values in practice.items()}
+        patches = {
+            side: mixed_up(values[chosen].float(), *drawn).to(device)
+            for side, values in practice.items()
+        }
         target = mixed_up(one_hot(labels[tenth[chosen]], len(names)).float(), *drawn).to(device)
-        step_on(model, optimiser, cross_entropy(scores_of(model, patches, hidden._asdict()), target), learning_rate(step, plan))
+        step_on(
+            model,
+            optimiser,
+            cross_entropy(scores_of(model, patches, hidden._asdict()), target),
+            learning_rate(step, plan),
+        )
     return model.cpu().eval()
 
 
@@ -346,7 +412,12 @@ def step_on(model: MAViL, optimiser, loss: Tensor, rate: float) -> None:
 @torch.no_grad()
 def answers(model: MAViL) -> Tensor:
     parts = torch.arange(len(truth)).split(50)
-    return torch.cat([scores_of(model, {side: values[few].float() for side, values in test.items()}, nothing) for few in parts])
+    return torch.cat(
+        [
+            scores_of(model, {side: values[few].float() for side, values in test.items()}, nothing)
+            for few in parts
+        ]
+    )
 
 
 # %%
@@ -354,11 +425,20 @@ tenth = few(0.1, torch.Generator().manual_seed(0))
 practice = {side: values[tenth] for side, values in train.items()}
 train.clear()  # the others' patches: memory
 tuned, scratch = (answers(fine_tune(start)) for start in (pretrained, None))
-right = {name: float((said.argmax(dim=1) == truth).float().mean()) for name, said in (("tuned", tuned), ("scratch", scratch))}
+right = {
+    name: float((said.argmax(dim=1) == truth).float().mean())
+    for name, said in (("tuned", tuned), ("scratch", scratch))
+}
 right["frozen"] = probed("trained", 0.1, 0)  # the linear probe of section 2, on the same clips
 print(len(tenth), "labelled clips,", steps, "steps")
-print("fine-tuned is 8 points or more above from scratch:", "yes" if right["tuned"] > right["scratch"] + 0.08 else "no")
-print("the frozen model with a linear probe is above both:", "yes" if right["frozen"] > max(right["tuned"], right["scratch"]) else "no")
+print(
+    "fine-tuned is 8 points or more above from scratch:",
+    "yes" if right["tuned"] > right["scratch"] + 0.08 else "no",
+)
+print(
+    "the frozen model with a linear probe is above both:",
+    "yes" if right["frozen"] > max(right["tuned"], right["scratch"]) else "no",
+)
 
 # %% [markdown]
 # Did you guess the third line? Sixty clips and sixty steps are not enough to make good features better: the classifier begins with
@@ -369,17 +449,27 @@ print("the frozen model with a linear probe is above both:", "yes" if right["fro
 
 # %%
 target = one_hot(truth, len(names))
-picture = classification.confusion_picture(classification.confusion(scratch.softmax(dim=1), target), names)
+picture = classification.confusion_picture(
+    classification.confusion(scratch.softmax(dim=1), target), names
+)
 above = right["scratch"] > theirs.chance + 0.1
-sentence = f"From scratch: rows are true, columns said; ten points above the commonest class: {'yes' if above else 'no'}."
+sentence = (
+    "From scratch: rows are true, columns said; ten points above the commonest class: "
+    f"{'yes' if above else 'no'}."
+)
 replace(picture, sentence=sentence)
 
 # %% [markdown]
 # And the fine-tuned one?
 
 # %%
-picture = classification.confusion_picture(classification.confusion(tuned.softmax(dim=1), target), names)
-sentence = f"Fine-tuned: rows are true, columns said; more right than from scratch: {'yes' if right['tuned'] > right['scratch'] else 'no'}."
+picture = classification.confusion_picture(
+    classification.confusion(tuned.softmax(dim=1), target), names
+)
+sentence = (
+    "Fine-tuned: rows are true, columns said; more right than from scratch: "
+    f"{'yes' if right['tuned'] > right['scratch'] else 'no'}."
+)
 replace(picture, sentence=sentence)
 
 # %% [markdown]
@@ -402,9 +492,17 @@ check("average_precision")
 
 # %%
 scores = tuned.softmax(dim=1)
-by_hand = torch.stack([average_precision(scores[:, number], truth == number) for number in range(len(names))])
-assert torch.allclose(by_hand, torch.tensor(classification.metrics(scores, target, multi_label=True)["per_class_ap"]), atol=1e-4)
-print("equal to the library's, class by class; random scores:", f"{float(target.float().mean()):.2f}")
+by_hand = torch.stack(
+    [average_precision(scores[:, number], truth == number) for number in range(len(names))]
+)
+assert torch.allclose(
+    by_hand,
+    torch.tensor(classification.metrics(scores, target, multi_label=True)["per_class_ap"]),
+    atol=1e-4,
+)
+print(
+    "equal to the library's, class by class; random scores:", f"{float(target.float().mean()):.2f}"
+)
 
 # %% [markdown]
 # ## 5. Many runs, and real recordings
@@ -426,7 +524,9 @@ def told(arm: str) -> str:
 
 print("right, %: mean ± standard deviation (seeds)\nlabels         fine-tuned        from scratch")
 for share in (1, 10, 100):
-    print(f"{share:4} %   {told(f'fine-tuned {share} %'):>17} {told(f'from scratch {share} %'):>19}")
+    print(
+        f"{share:4} %   {told(f'fine-tuned {share} %'):>17} {told(f'from scratch {share} %'):>19}"
+    )
 
 # %% [markdown]
 # And **real** ones: AV-MNIST, spoken digits with handwritten ones, 1,500 pairs, tested with speakers and writers that no training met.
@@ -434,7 +534,10 @@ for share in (1, 10, 100):
 
 # %%
 for share in (1, 10, 100):
-    print(f"{share:4} %   {told(f'fine-tuned {share} %, digits'):>17} {told(f'from scratch {share} %, digits'):>19}")
+    print(
+        f"{share:4} %   {told(f'fine-tuned {share} %, digits'):>17} "
+        f"{told(f'from scratch {share} %, digits'):>19}"
+    )
 
 # %% [markdown]
 # Here pre-training helps with all of the labels, too: 1,500 pairs of three speakers are few. And with 1 %, one or two pairs of each
@@ -461,10 +564,11 @@ import subprocess
 
 place = Path(os.environ.get("MAVIL_DATA", "")) / "av_mnist"
 if place.is_dir():
-    pretrain = ["mavil-edu", "pretrain", "--data", str(place), "--preset", "digits", "--out", "../runs/digits"]
-    tune = ["mavil-edu", "finetune", "--data", str(place), "--checkpoint", "../runs/digits", "--labels", "0.1", "--out", "../runs/tenth"]
+    data, run = ["--data", str(place)], "../runs/digits"
+    pretrain = ["pretrain", *data, "--preset", "digits", "--out", run]
+    tune = ["finetune", *data, "--checkpoint", run, "--labels", "0.1", "--out", "../runs/tenth"]
     for command in (pretrain, tune):
-        subprocess.run(command, check=True)
+        subprocess.run(["mavil-edu", *command], check=True)
 
 # %% [markdown]
 # ## 6. Where does the sound come from?
@@ -476,7 +580,8 @@ if place.is_dir():
 # %%
 squares = MAViL.from_pretrained("tiny-squares").eval()
 config = squares.config
-watched, stranger = (generate(number, 8101, config) for number in (3, 7))  # clips of another seed than any training's
+# clips of another seed than any training's
+watched, stranger = (generate(number, 8101, config) for number in (3, 7))
 inputs = to_inputs(collate([watched.sample, stranger.sample]), config)
 
 
@@ -486,12 +591,15 @@ def alone(video: Tensor, sound: Tensor) -> Tensor:
     """By how much each patch, shown alone, goes with the sound: (t, h, w) cosines."""
     n = config.video.tokens
     patches = patchify(video, config.video).expand(n, -1, -1)  # n copies of the clip …
-    seen = squares.video_encoder(patches, ~torch.eye(n, dtype=torch.bool))  # … and in each another patch is all there is
+    # … and in each another patch is all there is
+    seen = squares.video_encoder(patches, ~torch.eye(n, dtype=torch.bool))
     return (normalize(squares.video_head(seen.pool()), dim=1) @ sound).reshape(config.video.grid)
 
 
 sound = squares.encode(audio=inputs.audio[:1]).audio_projection[0]
-theirs = localise.heat_maps(squares, inputs.audio[:1], inputs.video[:1], method="alone", smooth=False)[0]
+theirs = localise.heat_maps(
+    squares, inputs.audio[:1], inputs.video[:1], method="alone", smooth=False
+)[0]
 assert torch.allclose(alone(inputs.video[:1], sound), theirs, atol=1e-4)
 print("a map of", config.video.grid, "cosines, equal to the library's")
 
@@ -505,15 +613,28 @@ own, other = localise.heat_maps(squares, inputs.audio, pair)
 size = slice(None, None, 2)
 frames, edge = watched.frames[::2, size, size], watched.truth[::2, size, size]
 louder = watched.sample.waveform * (0.5 / watched.sample.waveform.abs().max())
-hot = video_player(overlay(frames, own, edge), 12.5, louder, "Light where the film goes with its own sound; white edge: the object")
+hot = video_player(
+    overlay(frames, own, edge),
+    12.5,
+    louder,
+    "Light where the film goes with its own sound; white edge: the object",
+)
 hot
 
 # %%
-replace(filmstrip(watched, own, other, 2.56), sentence="Above the clip; then its heat map with its own sound; then with another clip's.")
+replace(
+    filmstrip(watched, own, other, 2.56),
+    sentence="Above the clip; then its heat map with its own sound; then with another clip's.",
+)
 
 # %%
 strange = stranger.sample.waveform * (0.5 / stranger.sample.waveform.abs().max())
-video_player(overlay(frames, other, edge), 12.5, strange, "The same film with another clip's sound: light where these two go together")
+video_player(
+    overlay(frames, other, edge),
+    12.5,
+    strange,
+    "The same film with another clip's sound: light where these two go together",
+)
 
 # %% [markdown]
 # One nice picture proves nothing. Count.
@@ -539,7 +660,8 @@ on_object = truth_of(world)
 
 
 def maps_of(sound: Tensor) -> Tensor:
-    some = zip(sound.split(12), asked_about.video.split(12), strict=True)  # little by little, for memory's sake
+    # little by little, for memory's sake
+    some = zip(sound.split(12), asked_about.video.split(12), strict=True)
     return torch.cat([localise.heat_maps(squares, *few, views=128) for few in some])
 
 
@@ -549,12 +671,18 @@ maps = {
     "another clip's": maps_of(asked_about.audio.roll(1, 0)),
     "always the centre": localise.centre(torch.zeros(48, 4, 32, 32)),
 }
-hits = {name: pointing(localise.over_frames(heat, *on_object.shape[1:]), on_object) for name, heat in maps.items()}
+hits = {
+    name: pointing(localise.over_frames(heat, *on_object.shape[1:]), on_object)
+    for name, heat in maps.items()
+}
 
 # %%
 for name in ("another clip's", "always the centre"):
     found = localise.mean_and_interval(hits["its own sound"] - hits[name])
-    print(f"its own sound points better than {name}, beyond the interval:", "yes" if found["mean"] > found["interval95"] else "no")
+    print(
+        f"its own sound points better than {name}, beyond the interval:",
+        "yes" if found["mean"] > found["interval95"] else "no",
+    )
 
 # %% [markdown]
 # On 300 clips, with all baselines: 70 ± 4 %, another clip's sound 23, the centre 50, and an untrained model 19

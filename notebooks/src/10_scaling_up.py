@@ -52,8 +52,15 @@ from mavil_edu.multiply_adds import forward_by_part, step_by_part
 configs = {"tiny": tiny(), "small": small(), "paper": paper()}
 for name, config in configs.items():
     of = config.model
-    print(f"{name:6}{of.encoder.depth:3} blocks of width {of.encoder.width:3}, {of.audio.tokens} + {of.video.tokens} tokens,", end=" ")
-    print(f"batches of {config.train.batch}: {sum(parameters_by_part(of).values()) / 1e6:6.1f} M parameters")
+    print(
+        f"{name:6}{of.encoder.depth:3} blocks of width {of.encoder.width:3}, "
+        f"{of.audio.tokens} + {of.video.tokens} tokens,",
+        end=" ",
+    )
+    print(
+        f"batches of {config.train.batch}: "
+        f"{sum(parameters_by_part(of).values()) / 1e6:6.1f} M parameters"
+    )
 
 # %% [markdown]
 # Where do they lie? One block is like another, so count one.
@@ -82,7 +89,10 @@ from mavil_edu.checkpoint import Undrawn
 with torch.device("meta"), Undrawn():  # and nothing is drawn for them
     encoder = MAViL(paper()).audio_encoder
 assert sum(p.numel() for p in encoder.transformer.blocks[0].parameters()) == block_weights(768, 4)
-print(f"one block: {block_weights(768, 4):,} weights; one encoder: {sum(p.numel() for p in encoder.parameters()) / 1e6:.1f} M")
+print(
+    f"one block: {block_weights(768, 4):,} weights; one encoder: "
+    f"{sum(p.numel() for p in encoder.parameters()) / 1e6:.1f} M"
+)
 
 # %% [markdown]
 # With its positions (513 of 768 numbers, which are fixed and not learnt) that is the paper's 86 M. **Guess:** which part of the whole
@@ -102,11 +112,17 @@ diagrams.stacked(weights, "share of the weights, %", shares=True)
 # %%
 def in_groups(parts: dict[str, int]) -> dict[str, int]:
     main = ("encoders", "fusion", "decoders")
-    return {name: parts[name] for name in main} | {"the rest": sum(count for name, count in parts.items() if name not in main)}
+    return {name: parts[name] for name in main} | {
+        "the rest": sum(count for name, count in parts.items() if name not in main)
+    }
 
 
 forward = {name: forward_by_part(config, config.train.batch) for name, config in configs.items()}
-diagrams.stacked({name: in_groups(parts) for name, parts in forward.items()}, "share of the multiply-adds, %", shares=True)
+diagrams.stacked(
+    {name: in_groups(parts) for name, parts in forward.items()},
+    "share of the multiply-adds, %",
+    shares=True,
+)
 
 # %% [markdown]
 # In the paper's model the decoders have a fifth of the weights and nearly half of the arithmetic: they see **all** places, the encoders a
@@ -115,7 +131,10 @@ diagrams.stacked({name: in_groups(parts) for name, parts in forward.items()}, "s
 # %%
 for name, parts in forward.items():
     clip, batch = sum(parts.values()), configs[name].train.batch
-    print(f"{name:6}{clip / 1e9:8.2f} G multiply-adds a clip, forward; {3 * clip * batch / 1e12:8.3f} T a step of {batch}")
+    print(
+        f"{name:6}{clip / 1e9:8.2f} G multiply-adds a clip, forward; "
+        f"{3 * clip * batch / 1e12:8.3f} T a step of {batch}"
+    )
 
 # %% [markdown]
 # Why three times? **Backward** there are two products for each one forward: the gradient for the layer's input, and the one for its
@@ -136,7 +155,9 @@ def make_step(config, rows: int):
 
 # %%
 def quickest(work: dict, tries: int = 6) -> dict[str, float]:
-    """Seconds of this thread for each piece of work, in turn, the best of several tries: a busy machine does not change that much."""
+    """Seconds of this thread for each piece of work, in turn, the best of several tries:
+    a busy machine does not change that much.
+    """
     took = {name: math.inf for name in work}
     for _ in range(tries):
         for name, act in work.items():
@@ -152,7 +173,10 @@ torch.set_num_threads(1)
 _, tiny_loss = make_step(tiny(), 16)
 took = quickest({"forward": tiny_loss, "both": lambda: tiny_loss().backward()})
 ratio = took["both"] / took["forward"]
-print("counted: 3 times the forward pass; measured: between 1.5 and 4 times:", "yes" if 1.5 < ratio < 4 else "no")
+print(
+    "counted: 3 times the forward pass; measured: between 1.5 and 4 times:",
+    "yes" if 1.5 < ratio < 4 else "no",
+)
 
 # %% [markdown]
 # How often exactly depends on the machine: `print(ratio)`.
@@ -173,17 +197,24 @@ for what, size in {"weights": 4, "gradients": 4, "AdamW's two moments": 8}.items
 
 # %%
 one = paper()
-thin = replace(one.model, encoder=replace(one.model.encoder, depth=1), decoder=replace(one.model.decoder, depth=1), fusion_depth=1)
+thin = replace(
+    one.model,
+    encoder=replace(one.model.encoder, depth=1),
+    decoder=replace(one.model.decoder, depth=1),
+    fusion_depth=1,
+)
 one = replace(one, model=thin)
 
 
 # %%
 def kept(model, loss) -> int:
     """Bytes that autograd keeps of a forward pass, less the model's own."""
-    own, found = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}, {}
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    found = {}
 
     def note(x: Tensor) -> Tensor:
-        found[x.untyped_storage().data_ptr()] = x.untyped_storage()  # held, so that no place is given away twice
+        # held, so that no place is given away twice
+        found[x.untyped_storage().data_ptr()] = x.untyped_storage()
         return x.detach()  # not x itself, which would hold the graph that holds it
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
@@ -193,9 +224,13 @@ def kept(model, loss) -> int:
 
 # %%
 model, loss = make_step(one, 1)
-clip_itself = 2 * 4 * sum(side.tokens * side.patch_values for side in (thin.audio, thin.video))  # which no gradient goes through
+# no gradient goes through the clip itself
+clip_itself = 2 * 4 * sum(side.tokens * side.patch_values for side in (thin.audio, thin.video))
 counted, watched = sum(activations_by_part(one).values()) - clip_itself, kept(model, loss)
-print(f"counted {counted / 1e6:.0f} MB a clip; autograd keeps as much within 3 %:", "yes" if abs(watched / counted - 1) < 0.03 else "no")
+print(
+    f"counted {counted / 1e6:.0f} MB a clip; autograd keeps as much within 3 %:",
+    "yes" if abs(watched / counted - 1) < 0.03 else "no",
+)
 
 # %% [markdown]
 # So the formula may be asked for the whole model, which this machine could not hold. **Guess:** how many clips fit at once into a GPU of
@@ -205,9 +240,15 @@ print(f"counted {counted / 1e6:.0f} MB a clip; autograd keeps as much within 3 %
 sizes, curves = [1, 2, 4, 8, 16, 32, 64, 128, 256], {}
 for title, precision in (("32 bits", "32-true"), ("16 bits, mixed", "bf16-mixed")):
     config = replace(paper(), train=replace(paper().train, precision=precision))
-    curves[title] = torch.tensor(sizes), torch.tensor([footprint(config, rows, devices=64).peak / 1e9 for rows in sizes])
+    curves[title] = (
+        torch.tensor(sizes),
+        torch.tensor([footprint(config, rows, devices=64).peak / 1e9 for rows in sizes]),
+    )
     most = max(rows for rows in range(1, 400) if footprint(config, rows, devices=64).peak < 80e9)
-    print(f"{title}: {footprint(config, 8, devices=64).peak / 1e9:.1f} GB for 8 clips; into 80 GB fit {most}")
+    print(
+        f"{title}: {footprint(config, 8, devices=64).peak / 1e9:.1f} GB for 8 clips; "
+        f"into 80 GB fit {most}"
+    )
 curves["80 GB"] = torch.tensor(sizes), torch.full((len(sizes),), 80.0)
 diagrams.lines(curves, "clips at once", "memory of a device, GB", log=True)
 
@@ -230,7 +271,9 @@ diagrams.lines(curves, "clips at once", "memory of a device, GB", log=True)
 
 # %%
 @exercise("run_hours")
-def run_hours(forward: int, clips: int, epochs: int, tflops: float, share: float, devices: int) -> float:
+def run_hours(
+    forward: int, clips: int, epochs: int, tflops: float, share: float, devices: int
+) -> float:
     raise NotImplementedError
 
 
@@ -243,22 +286,39 @@ check("run_hours")
 # %%
 cases = {"tiny, 8": (tiny(), 8), "tiny, 16": (tiny(), 16), "tiny, 32": (tiny(), 32)}
 steps = {name: make_step(*case)[1] for name, case in cases.items()} | {"ViT-B's widths": loss}
-took = quickest({name: lambda step=step: step().backward() for name, step in steps.items()}, tries=3)
-work = {name: 2 * sum(step_by_part(*case).values()) for name, case in (cases | {"ViT-B's widths": (one, 1)}).items()}  # operations
+took = quickest(
+    {name: lambda step=step: step().backward() for name, step in steps.items()}, tries=3
+)
+# in floating-point operations
+work = {
+    name: 2 * sum(step_by_part(*case).values())
+    for name, case in (cases | {"ViT-B's widths": (one, 1)}).items()
+}
 rate = {name: work[name] / took[name] for name in work}  # operations a second, of one thread
 
 # %%
 twice = (work["tiny, 32"] / rate["tiny, 16"]) / took["tiny, 32"]  # predicted over measured
 large = (work["ViT-B's widths"] / rate["tiny, 8"]) / took["ViT-B's widths"]
-print("from 16 clips of tiny to 32: predicted within a factor of 1.5:", "yes" if 1 / 1.5 < twice < 1.5 else "no")
-print("ViT-B's widths, predicted from 8 of tiny: half as long again as it takes, or more:", "yes" if large > 1.5 else "no")
+print(
+    "from 16 clips of tiny to 32: predicted within a factor of 1.5:",
+    "yes" if 1 / 1.5 < twice < 1.5 else "no",
+)
+print(
+    "ViT-B's widths, predicted from 8 of tiny: half as long again as it takes, or more:",
+    "yes" if large > 1.5 else "no",
+)
 
 # %%
 del model, loss, steps  # memory
 torch.set_num_threads(threads)
 gigaflops = rate["ViT-B's widths"] / 1e9
-years = run_hours(sum(forward["paper"].values()), 2_000_000, 20, gigaflops / 1000, 1.0, 1) / 24 / 365
-print("the paper's run, on one thread of this machine: more than a year:", "yes" if years > 1 else "no")
+years = (
+    run_hours(sum(forward["paper"].values()), 2_000_000, 20, gigaflops / 1000, 1.0, 1) / 24 / 365
+)
+print(
+    "the paper's run, on one thread of this machine: more than a year:",
+    "yes" if years > 1 else "no",
+)
 
 # %% [markdown]
 # (`print(gigaflops, years)` tells how many, `print(twice, large)` how good the predictions were.) Large products reach more of a machine
@@ -276,17 +336,29 @@ def plan(devices: int, speed: float = 25.0, tflops: float = 989 * 0.4) -> dict:
     rounds = max(1, 16 // devices)  # 32 clips at once, at most
     train = replace(paper().train, precision="bf16-mixed", accumulate=rounds, save_every=2000)
     config = replace(paper(), train=train)
-    return predict(config, Plan(2_000_000, 20, devices, gigabytes_a_second=speed), Rate(tflops), Reading())
+    return predict(
+        config, Plan(2_000_000, 20, devices, gigabytes_a_second=speed), Rate(tflops), Reading()
+    )
 
 
 for devices in (1, 8, 64):
     found = plan(devices)
-    print(f"{devices:3} H100: {found['hours']:5.1f} hours, {found['device_hours']:6.1f} of one device,", end=" ")
-    print(f"{40e6 / found['hours'] / 3600:6.0f} clips a second, {found['memory_megabytes']['peak'] * 2**20 / 1e9:4.1f} GB each")
+    print(
+        f"{devices:3} H100: {found['hours']:5.1f} hours, "
+        f"{found['device_hours']:6.1f} of one device,",
+        end=" ",
+    )
+    print(
+        f"{40e6 / found['hours'] / 3600:6.0f} clips a second, "
+        f"{found['memory_megabytes']['peak'] * 2**20 / 1e9:4.1f} GB each"
+    )
 
 # %%
 by_hand = run_hours(sum(forward["paper"].values()), 2_000_000, 20, 989, 0.4, 1)
-print(f"your formula says {by_hand:.1f} hours for one; the arithmetic alone, equal within 1 %:", end=" ")
+print(
+    f"your formula says {by_hand:.1f} hours for one; the arithmetic alone, equal within 1 %:",
+    end=" ",
+)
 print("yes" if abs(3600 * by_hand / plan(1)["seconds"]["arithmetic"] - 1) < 0.01 else "no")
 
 # %% [markdown]
@@ -311,13 +383,23 @@ check("exchange_wait")
 # %%
 arithmetic = 2 * sum(step_by_part(paper(), 512).values()) / 64 / (989e12 * 0.4)
 waited = exchange_wait(parameters, 64, 25.0, 2 / 3 * arithmetic)
-print(f"of 64 devices, each computes {1000 * arithmetic:.0f} ms in a step, and then waits {1000 * waited:.0f} ms for gradients")
+print(
+    f"of 64 devices, each computes {1000 * arithmetic:.0f} ms in a step, "
+    f"and then waits {1000 * waited:.0f} ms for gradients"
+)
 
 # %%
 seconds = {}
-plans = {"1 device": plan(1), "8": plan(8), "64": plan(64), "64, a network ten times as fast": plan(64, speed=250.0)}
+plans = {
+    "1 device": plan(1),
+    "8": plan(8),
+    "64": plan(64),
+    "64, a network ten times as fast": plan(64, speed=250.0),
+}
 for title, found in plans.items():
-    seconds[title] = {name: found["seconds"][name] for name in ("arithmetic", "exchange", "checkpoints")}
+    seconds[title] = {
+        name: found["seconds"][name] for name in ("arithmetic", "exchange", "checkpoints")
+    }
 diagrams.stacked(seconds, "share of a run's time, %", shares=True)
 
 # %% [markdown]
@@ -332,7 +414,12 @@ curves = {
     "989 · 10¹² stated, 250 GB/s": [plan(n, speed=250.0)["hours"] for n in numbers],
     "125 · 10¹² stated, 25 GB/s": [plan(n, tflops=125 * 0.4)["hours"] for n in numbers],
 }
-diagrams.lines({name: (torch.tensor(numbers), torch.tensor(hours)) for name, hours in curves.items()}, "devices", "hours", log=True)
+diagrams.lines(
+    {name: (torch.tensor(numbers), torch.tensor(hours)) for name, hours in curves.items()},
+    "devices",
+    "hours",
+    log=True,
+)
 
 # %% [markdown]
 # The straight part is where more devices help. Where a curve lies flat, money is burnt; what helps there is a larger batch (and its own
@@ -347,7 +434,11 @@ diagrams.lines({name: (torch.tensor(numbers), torch.tensor(hours)) for name, hou
 # %%
 from mavil_edu.cost_explorer import cost_explorer
 
-cost_explorer(replace(paper(), train=replace(paper().train, precision="bf16-mixed")), clips=2_000_000, epochs=20)
+cost_explorer(
+    replace(paper(), train=replace(paper().train, precision="bf16-mixed")),
+    clips=2_000_000,
+    epochs=20,
+)
 
 # %% [markdown]
 # <details><summary>What there is to find</summary>
@@ -367,7 +458,9 @@ cost_explorer(replace(paper(), train=replace(paper().train, precision="bf16-mixe
 
 # %% tags=["nbval-skip"]
 def clips_that_fit(config) -> int:
-    """Clips that a step of this GPU may have at once, by the formula, with a fifth of its memory left."""
+    """Clips that a step of this GPU may have at once, by the formula,
+    with a fifth of its memory left.
+    """
     room = 0.8 * torch.cuda.get_device_properties(0).total_memory
     return max(rows for rows in (1, 2, 4, 8, 16, 32) if footprint(config, rows).peak < room)
 
@@ -380,11 +473,21 @@ if torch.cuda.is_available():  # ← the budget of this cell
     config = replace(paper(), train=replace(paper().train, precision="bf16-mixed"))
     rows = clips_that_fit(config)
 here = measure(config, 1, rows, 10)
-memory, hours = here.facts["memory"], predict(config, Plan(2_000_000, 20), here.rate, Reading())["hours"]
-print(f"{here.facts['machine']}, {rows} clips: {100 * here.facts['share']:.0f} % of {here.facts['peak_tflops']:.3g} TFLOP/s")
-print(f"AudioSet-2M, 20 epochs: {hours:.0f} hours on one; memory {memory['measured']:.0f} MB, formula {memory['formula']:.0f} MB")
+memory = here.facts["memory"]
+hours = predict(config, Plan(2_000_000, 20), here.rate, Reading())["hours"]
+print(
+    f"{here.facts['machine']}, {rows} clips: "
+    f"{100 * here.facts['share']:.0f} % of {here.facts['peak_tflops']:.3g} TFLOP/s"
+)
+print(
+    f"AudioSet-2M, 20 epochs: {hours:.0f} hours on one; "
+    f"memory {memory['measured']:.0f} MB, formula {memory['formula']:.0f} MB"
+)
 if torch.cuda.is_available():
-    print("the formula tells the memory within 15 %:", "yes" if abs(memory["formula"] / memory["measured"] - 1) < 0.15 else "no")
+    print(
+        "the formula tells the memory within 15 %:",
+        "yes" if abs(memory["formula"] / memory["measured"] - 1) < 0.15 else "no",
+    )
 
 # %%
 quiz("more_devices")
@@ -398,7 +501,10 @@ quiz("more_devices")
 formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 for name, kind in formats.items():
     about = torch.finfo(kind)
-    print(f"{name:9} from {about.tiny:.0e} to {about.max:.0e}; the next number after 1 is {1 + about.eps:.7f}")
+    print(
+        f"{name:9} from {about.tiny:.0e} to {about.max:.0e}; "
+        f"the next number after 1 is {1 + about.eps:.7f}"
+    )
 
 # %% [markdown]
 # **Guess:** which of the two loses gradients of a hundred-millionth, and which loses digits?
@@ -412,7 +518,9 @@ def lost(kind: torch.dtype) -> tuple[Tensor, Tensor]:
     return exact.unflatten(0, (80, 50)).mean(1), off.unflatten(0, (80, 50)).mean(1)
 
 
-diagrams.lines({name: lost(kind) for name, kind in formats.items()}, "a number", "off by, relative", log=True)
+diagrams.lines(
+    {name: lost(kind) for name, kind in formats.items()}, "a number", "off by, relative", log=True
+)
 
 # %% [markdown]
 # float16 has three more bits of digits and ends at 65,504 and at 6 · 10⁻⁸: with it, the loss is multiplied by a large number before
@@ -421,7 +529,8 @@ diagrams.lines({name: lost(kind) for name, kind in formats.items()}, "a number",
 
 # %%
 a, b = torch.randn(2, 512, 512, generator=torch.Generator().manual_seed(0))
-rounded = a.bfloat16().float() @ b.bfloat16().float()  # what a GPU does: products of 16 bits, added up in 32
+# what a GPU does: products of 16 bits, added up in 32
+rounded = a.bfloat16().float() @ b.bfloat16().float()
 error = float((rounded - a @ b).norm() / (a @ b).norm())
 print(f"the product is off by {100 * error:.1f} %")
 
@@ -477,7 +586,10 @@ for precision, compiled in words:
     answer = benchmark_step(config, rows, 10, [1], precision, compiled, print)
     print(table(answer), "\n")
     milliseconds.append(answer["stages"]["1"]["step_ms"]["median"])
-print("each word makes a step shorter:", "yes" if milliseconds == sorted(milliseconds, reverse=True) else "no")
+print(
+    "each word makes a step shorter:",
+    "yes" if milliseconds == sorted(milliseconds, reverse=True) else "no",
+)
 
 # %%
 quiz("sixteen_bits")
@@ -492,7 +604,11 @@ quiz("sixteen_bits")
 # %%
 together = torch.ones(8, 8)
 apart = torch.block_diag(torch.ones(4, 4), torch.ones(4, 4))
-diagrams.maps({"one process": together, "two, each by itself": apart}, ("picture of clip", 0, 8), ("sound of clip", 0, 8))
+diagrams.maps(
+    {"one process": together, "two, each by itself": apart},
+    ("picture of clip", 0, 8),
+    ("sound of clip", 0, 8),
+)
 
 # %% [markdown]
 # The dark pairs are in nobody's gradient. So the embeddings of all processes have to be **gathered** first.
@@ -515,8 +631,13 @@ check("gathered_info_nce")
 x, y = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0))
 whole = losses.info_nce(x, y, 0.1)
 assert torch.allclose(gathered_info_nce(x.unflatten(0, (2, 4)), y.unflatten(0, (2, 4)), 0.1), whole)
-alone = torch.stack([losses.info_nce(*half, 0.1) for half in zip(x.chunk(2), y.chunk(2), strict=True)]).mean()
-print(f"8 clips in one process: {whole:.2f}, in two that gather: the same; each by itself: {alone:.2f}")
+alone = torch.stack(
+    [losses.info_nce(*half, 0.1) for half in zip(x.chunk(2), y.chunk(2), strict=True)]
+).mean()
+print(
+    f"8 clips in one process: {whole:.2f}, in two that gather: the same; each by itself: "
+    f"{alone:.2f}"
+)
 print(f"who knows nothing: log 8 = {math.log(8):.2f}, log 4 = {math.log(4):.2f}")
 
 # %% [markdown]
@@ -535,10 +656,13 @@ def summed(gradient: Tensor) -> Tensor:
 
 # %%
 def gather(x: Tensor, back: bool) -> Tensor:
-    """The rows of all processes, in order; with `back`, the gradient finds its way back through all of them."""
+    """The rows of all processes, in order; with `back`,
+    the gradient finds its way back through all of them.
+    """
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x.detach())
-    parts[dist.get_rank()] = x  # ← one's own rows, as they are: here the gradient goes on into the model
+    # ↓ one's own rows, as they are: here the gradient goes on into the model
+    parts[dist.get_rank()] = x
     rows = torch.cat(parts)
     if back:
         rows.register_hook(summed)
@@ -553,11 +677,13 @@ def gather(x: Tensor, back: bool) -> Tensor:
 # %%
 def contrast(fabric, way: str) -> list[float]:
     """The gradient of one layer after InfoNCE on 8 clips, of which this process has its share."""
-    from mavil_edu.processes import share_of  # here, for the notebook's process needs none of what that loads
+    # here, for the notebook's process needs none of what that loads
+    from mavil_edu.processes import share_of
 
     torch.manual_seed(0)  # the same weights and clips everywhere
     encoder = fabric.setup(nn.Linear(32, 8))
-    clips = torch.randn(2, 8, 32) + torch.randn(8, 32)  # sounds and pictures that have something in common
+    # sounds and pictures that have something in common
+    clips = torch.randn(2, 8, 32) + torch.randn(8, 32)
     mine = torch.cat([share_of(side, fabric) for side in clips])
     x, y = encoder(mine).chunk(2)
     if fabric.world_size > 1 and way != "each by itself":
@@ -619,7 +745,10 @@ if fabric.is_global_zero:
 workplace = tempfile.TemporaryDirectory()
 place = Path(workplace.name)
 program = place / "program.py"
-program.write_text("\n".join([head, *map(inspect.getsource, (summed, gather, contrast, four_steps)), main]), encoding="utf-8")
+program.write_text(
+    "\n".join([head, *map(inspect.getsource, (summed, gather, contrast, four_steps)), main]),
+    encoding="utf-8",
+)
 print(len(program.read_text(encoding="utf-8").splitlines()), "lines")
 
 # %%
@@ -631,7 +760,14 @@ def in_processes(ranks: int) -> dict:
     port, out, running = free_port(), place / "found.json", []
     for rank in range(ranks):
         told = variables(rank, ranks, port) | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        running.append(subprocess.Popen([sys.executable, program, out], env=os.environ | told, stderr=subprocess.PIPE, text=True))
+        running.append(
+            subprocess.Popen(
+                [sys.executable, program, out],
+                env=os.environ | told,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     said = [process.communicate()[1] for process in running]
     assert all(process.returncode == 0 for process in running), said
     return json.loads(out.read_text(encoding="utf-8"))
@@ -643,7 +779,10 @@ truth = torch.tensor(found["one"])
 for way in WAYS:
     ours = torch.tensor(found[way])
     cosine = float(nn.functional.cosine_similarity(ours, truth, dim=0))
-    print(f"{way:24}length {float(ours.norm() / truth.norm()):.2f} of the true gradient's, cosine {cosine:.2f}")
+    print(
+        f"{way:24}length {float(ours.norm() / truth.norm()):.2f} of the true gradient's, "
+        f"cosine {cosine:.2f}"
+    )
 
 # %% [markdown]
 # *Gathered* is the gradient of one process. Without the way back it has the right direction and half the length: DDP takes the mean of
@@ -653,10 +792,18 @@ for way in WAYS:
 # And the whole model? **Guess:** for how many digits do one process and two agree after four steps?
 
 # %%
-losses_of_one, losses_of_two = (torch.tensor(found[name]).unflatten(0, (4, 2)) for name in ("steps_of_one", "steps"))
+losses_of_one, losses_of_two = (
+    torch.tensor(found[name]).unflatten(0, (4, 2)) for name in ("steps_of_one", "steps")
+)
 close = bool(torch.allclose(losses_of_one, losses_of_two, rtol=1e-3))
-curves = {"one process": (torch.arange(4), losses_of_one[:, 0]), "two processes": (torch.arange(4), losses_of_two[:, 0])}
-sentence = f"The loss of four steps, in one process and in two; equal to three digits or more, gradients too: {'yes' if close else 'no'}."
+curves = {
+    "one process": (torch.arange(4), losses_of_one[:, 0]),
+    "two processes": (torch.arange(4), losses_of_two[:, 0]),
+}
+sentence = (
+    "The loss of four steps, in one process and in two; "
+    f"equal to three digits or more, gradients too: {'yes' if close else 'no'}."
+)
 replace(diagrams.lines(curves, "step", "loss"), sentence=sentence)
 
 # %% [markdown]
@@ -679,7 +826,10 @@ check("peak_rate")
 
 # %%
 assert math.isclose(peak_rate(2e-4, 8, 64, 1), paper().train.peak_lr)
-print(f"the paper's rate, 8 clips on each of 64 devices: {peak_rate(2e-4, 8, 64, 1):.0e}; the same for 512 on one")
+print(
+    f"the paper's rate, 8 clips on each of 64 devices: {peak_rate(2e-4, 8, 64, 1):.0e}; "
+    "the same for 512 on one"
+)
 
 # %% [markdown]
 # In this package `--config.train.batch` *is* the global batch: run it on one device or on 64, the rate stays. On one machine `mavil-edu
@@ -697,8 +847,19 @@ quiz("own_negatives")
 
 # %%
 place_of_shards = place / "shards"
-command = [sys.executable, "-m", "mavil_edu", "shards", "--data", "../data_samples", "--out", str(place_of_shards)]
-done = subprocess.run([*command, "--clips-per-shard", "6", "--workers", "1"], capture_output=True, text=True)
+command = [
+    sys.executable,
+    "-m",
+    "mavil_edu",
+    "shards",
+    "--data",
+    "../data_samples",
+    "--out",
+    str(place_of_shards),
+]
+done = subprocess.run(
+    [*command, "--clips-per-shard", "6", "--workers", "1"], capture_output=True, text=True
+)
 assert done.returncode == 0, done.stderr
 archives = sorted(place_of_shards.glob("*.tar"))
 print(len(archives), "archives:", ", ".join(path.name for path in archives))
@@ -743,9 +904,17 @@ readers = [(rank, worker) for rank in range(2) for worker in range(4)]
 right, wrong = torch.zeros(8, 24), torch.zeros(8, 24)
 for row, (rank, worker) in enumerate(readers):
     right[row, own_samples(24, rank, 2, worker, 4)] = 1
-    wrong[row, own_samples(24, rank, 2, 0, 1)] = 1  # the classic: split by rank, and forget the workers
-print("each clip is read", right.sum(0).unique().int().tolist(), "time; with the workers forgotten", wrong.sum(0).unique().int().tolist())
-diagrams.maps({"by rank and worker": right, "by rank alone": wrong}, ("clip", 0, 24), ("reader", 0, 8))
+    # the classic: split by rank, and forget the workers
+    wrong[row, own_samples(24, rank, 2, 0, 1)] = 1
+print(
+    "each clip is read",
+    right.sum(0).unique().int().tolist(),
+    "time; with the workers forgotten",
+    wrong.sum(0).unique().int().tolist(),
+)
+diagrams.maps(
+    {"by rank and worker": right, "by rank alone": wrong}, ("clip", 0, 24), ("reader", 0, 8)
+)
 
 # %% [markdown]
 # Nothing fails when this is wrong. An epoch is just four times as long, and a batch may hold a clip twice: in InfoNCE, its own worst
@@ -759,7 +928,10 @@ drawn = []
 for rank in range(2):
     stream = training_steps(stored, 8, seed=0, rank=rank, ranks=2)
     drawn += [number for _, data in zip(range(3), stream, strict=False) for number in data.numbers]
-print("24 clips in 3 batches of 8 over two processes, each exactly once:", "yes" if sorted(drawn) == list(range(24)) else "no")
+print(
+    "24 clips in 3 batches of 8 over two processes, each exactly once:",
+    "yes" if sorted(drawn) == list(range(24)) else "no",
+)
 
 # %% [markdown]
 # ## 8. Published weights
@@ -773,7 +945,8 @@ from mavil_edu.released import export_released, load_released, preprocess, read_
 
 published, told = Path("../checkpoint.pth"), {}
 if not published.is_file():
-    published, told = place / "checkpoint.pth", {"heads": 3, "audio_grid": (32, 2), "video_grid": (8, 1, 8)}
+    published = place / "checkpoint.pth"
+    told = {"heads": 3, "audio_grid": (32, 2), "video_grid": (8, 1, 8)}
     written = export_released(MAViL.from_pretrained("tiny"), published)
     print("what the layout has no place for:", ", ".join(written.left_out))
 names = list(read_weights(published))  # numbers alone: no code of the file is ever run
@@ -787,7 +960,11 @@ print(f"{len(names)} tensors:", ", ".join(names[:4]), "…", names[-1])
 # %%
 model = load_released(published, **told)
 of = model.config
-print(f"{of.encoder.depth} blocks of width {of.encoder.width}, {of.encoder.heads} heads, fusion of {of.fusion_depth};", end=" ")
+print(
+    f"{of.encoder.depth} blocks of width {of.encoder.width}, {of.encoder.heads} heads, "
+    f"fusion of {of.fusion_depth};",
+    end=" ",
+)
 print(f"{len(model.report.used)} tensors used, not in the file: {', '.join(model.report.missing)}")
 
 # %% [markdown]
@@ -797,11 +974,16 @@ print(f"{len(model.report.used)} tensors used, not in the file: {', '.join(model
 # %%
 folder = Path("my_clips") if Path("my_clips").is_dir() else Path("../data_samples")
 window = replace(of, video=replace(of.video, seconds=2.56)) if told else of
-paths = sorted(path for path in folder.iterdir() if path.suffix in (".mp4", ".mov", ".mkv", ".webm"))[:24]
+paths = sorted(
+    path for path in folder.iterdir() if path.suffix in (".mp4", ".mov", ".mkv", ".webm")
+)[:24]
 ready = [preprocess(path, window) for path in paths]
 with torch.no_grad():
     encoded = [model.encode(audio=clip.audio, video=clip.video) for clip in ready]
-print(f"{len(paths)} clips; of each {encoded[0].audio_tokens.shape[1]} tokens of sound, {encoded[0].video_tokens.shape[1]} of pictures")
+print(
+    f"{len(paths)} clips; of each {encoded[0].audio_tokens.shape[1]} tokens of sound, "
+    f"{encoded[0].video_tokens.shape[1]} of pictures"
+)
 
 # %% [markdown]
 # For the authors' model the same clip looks like this: ten seconds, 1024 × 128, of which ours fills a quarter, and the rest is padding.
@@ -817,12 +999,17 @@ figures.patch_grid(as_published, (16, 16), 10.24)
 
 # %%
 def neighbours(x: Tensor) -> Tensor:
-    """Each clip's likeness to the others: cosines, after what all clips have in common is taken off; to itself −1."""
+    """Each clip's likeness to the others: cosines,
+    after what all clips have in common is taken off; to itself −1.
+    """
     x = nn.functional.normalize(x - x.mean(dim=0), dim=1)
     return (x @ x.T).fill_diagonal_(-1)
 
 
-table = [line.split(",") for line in Path("../data_samples/labels.csv").read_text(encoding="utf-8").splitlines()[1:]]
+table = [
+    line.split(",")
+    for line in Path("../data_samples/labels.csv").read_text(encoding="utf-8").splitlines()[1:]
+]
 material = {row[0]: row[1] for row in table}  # of the clips that come with the course
 by_weights = neighbours(torch.cat([one.video_embedding for one in encoded]))
 by_pixels = neighbours(torch.cat([clip.video.flatten(1) for clip in ready]))
@@ -833,14 +1020,26 @@ if folder.name == "data_samples":
     same = torch.tensor([[a == b for b in kinds] for a in kinds]).fill_diagonal_(False)
     for what, likeness in (("published weights", by_weights), ("pixels", by_pixels)):
         hits = same[torch.arange(len(kinds)), likeness.argmax(dim=1)].sum()
-        print(f"{what}: the nearest film is of the same material in {hits} of {len(kinds)}; by chance {same.sum() / 23:.1f}")
+        print(
+            f"{what}: the nearest film is of the same material in {hits} of {len(kinds)}; "
+            f"by chance {same.sum() / 23:.1f}"
+        )
 
 # %%
 from mavil_edu.video import denormalise
 
-chosen = {"asked": 0, **dict(zip(("most like it", "then"), by_weights[0].topk(2).indices.tolist(), strict=True))}
+chosen = {
+    "asked": 0,
+    **dict(zip(("most like it", "then"), by_weights[0].topk(2).indices.tolist(), strict=True)),
+}
 named = {n: f"{paths[n].name} {material.get(paths[n].name, '')}" for n in chosen.values()}
-figures.frame_panels({f"{title}: {named[n]}": denormalise(ready[n].video, window.video)[0] for title, n in chosen.items()}, 2.56)
+figures.frame_panels(
+    {
+        f"{title}: {named[n]}": denormalise(ready[n].video, window.video)[0]
+        for title, n in chosen.items()
+    },
+    2.56,
+)
 
 # %% [markdown]
 # ## 9. VGGSound, to the last command
@@ -857,9 +1056,13 @@ downloads, listed = place / "downloads", place / "vggsound.csv"
 downloads.mkdir(exist_ok=True)
 lines = []
 for number, (name, kind) in enumerate(sorted(material.items())):
-    lines.append(f"rehearsal{number:02d},{10 * number},{kind},{'test' if number % 4 == 0 else 'train'}\n")
+    lines.append(
+        f"rehearsal{number:02d},{10 * number},{kind},{'test' if number % 4 == 0 else 'train'}\n"
+    )
     if number % 5 != 2:
-        (downloads / f"rehearsal{number:02d}_{10 * number:06d}.mp4").symlink_to((Path("../data_samples") / name).resolve())
+        (downloads / f"rehearsal{number:02d}_{10 * number:06d}.mp4").symlink_to(
+            (Path("../data_samples") / name).resolve()
+        )
 listed.write_text("".join(lines), encoding="utf-8")
 listing = read_list(listed)
 counts = write_subset(listing, draw(listing, (), 3, None, 0), place / "small", downloads)

@@ -67,17 +67,24 @@ for row in read_rows(RESULTS / "rows"):
     runs.setdefault(row["arm"], {})[row["seed"]] = row
 
 one = runs["full"][0]
-print(f"{sum(map(len, runs.values()))} runs of {len(runs)} arms;", f"the first of «full»: {one['steps']} steps of 32 clips")
+print(
+    f"{sum(map(len, runs.values()))} runs of {len(runs)} arms;",
+    f"the first of «full»: {one['steps']} steps of 32 clips",
+)
 print({name: round(value) for name, value in one["metrics"].items()})
 
 # %% [markdown]
 # Every run is asked the same questions about the same 500 clips, which no training saw. Here is one of them.
 
 # %%
-shape, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+shape = tiny().model
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
 asked = World(1, SPLITS["test"][0], shape, no_change, quiet=True)
 clip = asked.sample(0, None)
-player(clip.waveform * (0.5 / clip.waveform.abs().max()), "The sound of a clip that is asked about, made louder")
+player(
+    clip.waveform * (0.5 / clip.waveform.abs().max()),
+    "The sound of a clip that is asked about, made louder",
+)
 
 # %%
 figures.frame_panels({"its pictures": clip.frames}, 2.56)
@@ -117,7 +124,10 @@ def skill(row: dict) -> float:
     means = []
     for side, causes in COLUMNS.items():
         scores = [row["probes"][f"{cause} from {side}"] for cause in causes]
-        means.append(sum(points_above_chance(score["value"], score["chance"]) for score in scores) / len(scores))
+        means.append(
+            sum(points_above_chance(score["value"], score["chance"]) for score in scores)
+            / len(scores)
+        )
     return sum(means) / len(means)
 
 
@@ -130,7 +140,10 @@ print(f"skill: {skill(one):.1f} points")
 # %%
 for arm in ("full", "shuffled pairs", "untrained", "raw features"):
     values = torch.tensor([row["metrics"]["skill"] for row in runs[arm].values()])
-    print(f"{arm:15}{values.mean():5.1f} points, from {values.min():.1f} to {values.max():.1f} over {len(values)} seeds")
+    print(
+        f"{arm:15}{values.mean():5.1f} points, "
+        f"from {values.min():.1f} to {values.max():.1f} over {len(values)} seeds"
+    )
 
 # %% [markdown]
 # The controls stand beside every claim. The gap between an untrained model and a trained one is what all claims together argue about; and
@@ -158,7 +171,11 @@ def steps_of_equal_compute(steps: int, cost: float, other: float) -> int:
 check("steps_of_equal_compute")
 
 # %%
-for arm in ("joint reconstruction", "separate autoencoders", "separate autoencoders, joint's compute"):
+for arm in (
+    "joint reconstruction",
+    "separate autoencoders",
+    "separate autoencoders, joint's compute",
+):
     print(f"{arm:40}{runs[arm][0]['steps']} steps")
 
 # %% [markdown]
@@ -171,7 +188,10 @@ def metric_of(arm: str, metric: str) -> dict[int, float]:
 
 
 curves = {
-    arm: (torch.arange(len(runs[arm])), torch.tensor([metric_of(arm, "skill")[seed] for seed in sorted(runs[arm])]))
+    arm: (
+        torch.arange(len(runs[arm])),
+        torch.tensor([metric_of(arm, "skill")[seed] for seed in sorted(runs[arm])]),
+    )
     for arm in ("with inter", "joint reconstruction")
 }
 diagrams.lines(curves, "seed", "skill, points")
@@ -195,7 +215,9 @@ def paired_differences(one: dict[int, float], other: dict[int, float]) -> list[f
 check("paired_differences")
 
 # %%
-gains = paired_differences(metric_of("with inter", "skill"), metric_of("joint reconstruction", "skill"))
+gains = paired_differences(
+    metric_of("with inter", "skill"), metric_of("joint reconstruction", "skill")
+)
 print("by seed:", "  ".join(f"{gain:+.1f}" for gain in gains))
 
 # %% [markdown]
@@ -225,7 +247,10 @@ low, high = interval_over_seeds(torch.tensor(gains, dtype=torch.float64), T_OF_F
 theirs = difference(gains)
 assert abs(low - theirs.low) < 1e-6 and abs(high - theirs.high) < 1e-6
 print(f"mean {theirs.mean:+.1f}, interval from {low:+.1f} to {high:+.1f}")
-sides = [[metric_of(arm, "skill")[seed] for seed in range(5)] for arm in ("with inter", "joint reconstruction")]
+sides = [
+    [metric_of(arm, "skill")[seed] for seed in range(5)]
+    for arm in ("with inter", "joint reconstruction")
+]
 seed_by_seed(*sides, theirs, "holds", 1.0, paired=True)
 
 # %% [markdown]
@@ -257,7 +282,10 @@ for claim in ledger["claims"].values():
     for found in claim["differences"]:
         if found["expect"] == "more":
             least = ledger["smallest differences"][found["metric"]]
-            agree.append(WORDS[verdict_by_rule(found["low"], found["mean"], found["high"], least)] == found["verdict"])
+            agree.append(
+                WORDS[verdict_by_rule(found["low"], found["mean"], found["high"], least)]
+                == found["verdict"]
+            )
 print(f"{sum(agree)} of {len(agree)} agree")
 
 # %% [markdown]
@@ -285,15 +313,26 @@ def share_of_false_findings(values: Tensor, deals: Tensor, t: float) -> Tensor:
 check("share_of_false_findings")
 
 # %%
-ten = torch.tensor([value for arm in ("full", "full, other seeds") for value in metric_of(arm, "skill").values()])
+ten = torch.tensor(
+    [value for arm in ("full", "full, other seeds") for value in metric_of(arm, "skill").values()]
+)
 generator = torch.Generator().manual_seed(0)
 deals = torch.rand(2000, len(ten), generator=generator).argsort(dim=1)[:, :10].reshape(2000, 2, 5)
 groups = ten[deals]  # (deals, 2, 5)
 apart = (groups[:, 0].mean(1) - groups[:, 1].mean(1)).abs()
 
-print("one group's mean is higher:          ", f"{100 * share_of_false_findings(ten, deals, 0.0):.0f} % false")
-print("the means differ by more than one s: ", f"{100 * (apart > groups.std(2).mean(1)).float().mean():.0f} % false")
-print("the paired interval leaves 0 out:    ", f"{100 * share_of_false_findings(ten, deals, T_OF_FIVE):.0f} % false")
+print(
+    "one group's mean is higher:          ",
+    f"{100 * share_of_false_findings(ten, deals, 0.0):.0f} % false",
+)
+print(
+    "the means differ by more than one s: ",
+    f"{100 * (apart > groups.std(2).mean(1)).float().mean():.0f} % false",
+)
+print(
+    "the paired interval leaves 0 out:    ",
+    f"{100 * share_of_false_findings(ten, deals, T_OF_FIVE):.0f} % false",
+)
 
 # %% [markdown]
 # «Ours is better», in so many tables, is the first line. The interval is wrong about as often as it says, and the bar of this lab is 8 %.
@@ -329,7 +368,11 @@ diagrams.lines(curves, "seeds so far", "false findings, share")
 
 # %%
 leak = paired_differences(metric_of("leak", "reconstruction"), metric_of("full", "reconstruction"))
-print("found:", "yes" if difference(leak).found else "no", f"(the smallest of {len(leak)} differences: {min(leak):+.0f} points)")
+print(
+    "found:",
+    "yes" if difference(leak).found else "no",
+    f"(the smallest of {len(leak)} differences: {min(leak):+.0f} points)",
+)
 
 # %% [markdown]
 # ## 6. The ledger
@@ -405,7 +448,8 @@ claim = Claim(
     "less-sound",
     "Sound wants a lower masking ratio than pictures.",
     "O",
-    "Hiding 60 % of the sound and 80 % of the pictures is read better from the sound than hiding 80 % of both.",
+    "Hiding 60 % of the sound and 80 % of the pictures is read better from the sound than hiding "
+    "80 % of both.",
     (minus("less sound hidden", "full", "skill_audio"),),
 )
 budget = replace(BUDGETS["quick"], seeds=2)  # ← "standard" and 5 seeds: half an hour on two cores
@@ -415,7 +459,12 @@ with tempfile.TemporaryDirectory() as folder:
     place = Place(Path(folder) / "rows", Path(folder) / "work", None)
     result = try_claim(claim, ARMS | {mine.name: mine}, budget, place, workers=2)
 print(QUICK_LABEL)
-print("runs for each arm:", result.differences[0].found.seeds, " controls:", ", ".join(result.controls))
+print(
+    "runs for each arm:",
+    result.differences[0].found.seeds,
+    " controls:",
+    ", ".join(result.controls),
+)
 print("the rule gave a word:", "yes" if result.verdict != "not run" else "no")
 
 # %% [markdown]

@@ -46,14 +46,17 @@ from mavil_edu.inspection import inspect_paths
 
 def record(folder: Path, clips: int, seed: int, seconds: float) -> None:
     """MP4 files of the hard world, 25 pictures of 64 × 64 a second."""
-    factors, times = sample_factors(clips, seed, seconds, difficulty="hard"), torch.arange(round(25 * seconds)) / 25
+    factors = sample_factors(clips, seed, seconds, difficulty="hard")
+    times = torch.arange(round(25 * seconds)) / 25
     for i in range(clips):
-        pictures, sound = render_video(factors[i : i + 1], times, 64, 64)[0], render_audio(factors[i : i + 1], seconds)[0]
+        pictures = render_video(factors[i : i + 1], times, 64, 64)[0]
+        sound = render_audio(factors[i : i + 1], seconds)[0]
         media.write_mp4(folder / f"{seconds:.0f}s-{i:03d}.mp4", pictures, 25, sound)
 
 
 # %%
-device, steps, files = ("cuda", 2000, 1000) if torch.cuda.is_available() else ("cpu", 160, 100)  # ← the budget of this lesson
+# ↓ the budget of this lesson
+device, steps, files = ("cuda", 2000, 1000) if torch.cuda.is_available() else ("cpu", 160, 100)
 folder = Path("my_clips")
 if not media.find_media([folder] if folder.is_dir() else []):
     folder = Path(tempfile.mkdtemp())
@@ -62,8 +65,15 @@ if not media.find_media([folder] if folder.is_dir() else []):
     good = (folder / "3s-000.mp4").read_bytes()
     (folder / "torn.mp4").write_bytes(good[: len(good) // 2])  # the battery was empty
     (folder / "really a letter.mp4").write_text("Dear aunt,")
-    media.write_wav(folder / "memo.wav", media.read_clip(folder / "3s-001.mp4", 2.56, 2.56, 8).waveform)
-    media.write_mp4(folder / "muted.mp4", torch.full((64, 64, 64, 3), 99, dtype=torch.uint8), 25, torch.zeros(40_960))
+    media.write_wav(
+        folder / "memo.wav", media.read_clip(folder / "3s-001.mp4", 2.56, 2.56, 8).waveform
+    )
+    media.write_mp4(
+        folder / "muted.mp4",
+        torch.full((64, 64, 64, 3), 99, dtype=torch.uint8),
+        25,
+        torch.zeros(40_960),
+    )
     record(folder, 1, 33, 0.6)
 
 # %% [markdown]
@@ -76,7 +86,10 @@ verdicts = list(inspect_paths([folder], tiny().model))
 words = [v.status for v in verdicts]
 print({word: words.count(word) for word in sorted(set(words))})
 for v in [v for v in verdicts if not v.trainable][:8]:
-    print(f"{v.path.name:20} {v.status:10} sound {v.audio_seconds:.1f} s, picture {v.video_seconds:.1f} s")
+    print(
+        f"{v.path.name:20} {v.status:10} sound {v.audio_seconds:.1f} s, "
+        f"picture {v.video_seconds:.1f} s"
+    )
 
 # %% [markdown]
 # None of the five. A film without sound tells nothing about sounds; a *silent* one is worse: it has a sound track, and a model would
@@ -85,7 +98,10 @@ for v in [v for v in verdicts if not v.trainable][:8]:
 # %%
 usable = [v.path for v in verdicts if v.trainable]
 if len(usable) < 5:
-    raise ValueError(f"{len(usable)} usable clips are too few: one part trains, another is held out. Record five or more.")
+    raise ValueError(
+        f"{len(usable)} usable clips are too few: "
+        "one part trains, another is held out. Record five or more."
+    )
 print(len(usable), "files are left")
 
 # %%
@@ -147,7 +163,8 @@ def shown_at(times: Tensor, wanted: Tensor) -> Tensor:
 check("shown_at")
 
 # %%
-bright, dark = torch.arange(50) / 25, 2 + torch.arange(20) / 10  # 25 pictures a second; then the light goes out, and 10
+# 25 pictures a second; then the light goes out, and 10
+bright, dark = torch.arange(50) / 25, 2 + torch.arange(20) / 10
 times, wanted = torch.cat([bright, dark]), (torch.arange(8) + 0.5) / 2
 by_rate = (wanted * len(times) / 4).long()  # "70 pictures in 4 seconds"
 late = times[by_rate] - times[shown_at(times, wanted)]
@@ -168,19 +185,28 @@ video_player(recorded.frames, 25, louder * recorded.waveform, "A recording, made
 from mavil_edu.data.batch import collate, to_inputs
 from mavil_edu.data.folder import FolderClips, TiledClips
 
-shape, no_change = tiny().model, AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
-windows = TiledClips(FolderClips(usable, shape, no_change))  # a long recording is covered by windows, end to end
+shape = tiny().model
+no_change = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
+# a long recording is covered by windows, end to end
+windows = TiledClips(FolderClips(usable, shape, no_change))
 samples = [windows.sample(i, None) for i in range(len(windows))]
-kept = [i for i, sample in enumerate(samples) if hasattr(sample, "waveform")]  # a window may be silent though its clip is not
-parts = [to_inputs(collate([samples[i] for i in few.tolist()]), shape) for few in torch.tensor(kept).split(16)]
+# a window may be silent though its clip is not
+kept = [i for i, sample in enumerate(samples) if hasattr(sample, "waveform")]
+parts = [
+    to_inputs(collate([samples[i] for i in few.tolist()]), shape)
+    for few in torch.tensor(kept).split(16)
+]
 heard, seen = (torch.cat([getattr(part, side) for part in parts]) for side in ("audio", "video"))
 recordings = torch.tensor([windows.tiles[i].clip for i in kept])
-print(len(usable), "files,", len(heard), "windows; as the model takes them:", tuple(heard.shape[1:]), tuple(seen.shape[1:]))
+sizes = tuple(heard.shape[1:]), tuple(seen.shape[1:])
+print(len(usable), "files,", len(heard), "windows; as the model takes them:", *sizes)
 del parts
 
 # %%
 one = kept.index(next(i for i in kept if windows.tiles[i].clip == 0))
-figures.spectrogram_panels({"what it hears": audio.to_log_mel(heard[one : one + 1], shape.audio)[0]}, 2.56)
+figures.spectrogram_panels(
+    {"what it hears": audio.to_log_mel(heard[one : one + 1], shape.audio)[0]}, 2.56
+)
 
 # %%
 figures.frame_panels({"what it sees": samples[kept[one]].frames}, 2.56)
@@ -209,7 +235,10 @@ check("held_out")
 out = held_out(recordings, 5)
 mine, others = torch.where(~out)[0], torch.where(out)[0]
 print("windows to train on:", len(mine), "  held out:", len(others))
-print("recordings on both sides:", len(set(recordings[mine].tolist()) & set(recordings[others].tolist())))
+print(
+    "recordings on both sides:",
+    len(set(recordings[mine].tolist()) & set(recordings[others].tolist())),
+)
 
 # %%
 quiz("leak")
@@ -228,7 +257,9 @@ targets, sides = patch_targets(heard[others], seen[others], shape), ("audio", "v
 means = {side: 0 for side in sides}  # the mean patch of each place, over the windows to train on
 for few in mine.split(16):
     part = patch_targets(heard[few], seen[few], shape)
-    means = {side: mean + getattr(part, side).sum(dim=0) / len(mine) for side, mean in means.items()}
+    means = {
+        side: mean + getattr(part, side).sum(dim=0) / len(mine) for side, mean in means.items()
+    }
 
 
 # %%
@@ -236,19 +267,31 @@ def error(model: MAViL) -> dict[str, float]:
     """The mean squared error over hidden patches of held-out windows, in normalised patches."""
     with torch.inference_mode():
         said = model.cpu().eval()(heard[others], seen[others], masks)
-    return {side: float(losses.masked_mse(getattr(said, side).patches, getattr(targets, side), getattr(masks, side))) for side in sides}
+    found = {}
+    for side in sides:
+        predicted, target = getattr(said, side).patches, getattr(targets, side)
+        found[side] = float(losses.masked_mse(predicted, target, getattr(masks, side)))
+    return found
 
 
 bars = {}
 for side in sides:
     target, hidden = getattr(targets, side), getattr(masks, side)
-    bars[side] = min(map(float, trivial_answers(target, hidden, hidden, getattr(shape, side).grid, means[side]).values()))
+    grid = getattr(shape, side).grid
+    answers = trivial_answers(target, hidden, hidden, grid, means[side]).values()
+    bars[side] = min(float(answer) for answer in answers)
 shipped = MAViL.from_pretrained("tiny")  # comes with the package
 before = error(shipped)
 
 # %%
 for side in sides:
-    worse = "worse" if before[side] > 1.2 * bars[side] else "better" if before[side] < 0.8 * bars[side] else "as good"
+    worse = (
+        "worse"
+        if before[side] > 1.2 * bars[side]
+        else "better"
+        if before[side] < 0.8 * bars[side]
+        else "as good"
+    )
     print(f"{side}: the shipped model is {worse} than the best answer that needs no learning")
 
 # %% [markdown]
@@ -269,25 +312,32 @@ quiz("foreign_microphone")
 from mavil_edu.mavil import stage_one_losses
 from mavil_edu.optimiser import learning_rate, make_optimiser
 
-alone = replace(tiny().objective, alpha=0, beta=0, inter_views=1)  # reconstruction, and each hidden patch's own mean and spread
+# reconstruction, and each hidden patch's own mean and spread
+alone = replace(tiny().objective, alpha=0, beta=0, inter_views=1)
 
 
 def step_on(model: MAViL, few: Tensor, generator: torch.Generator) -> None:
     """Gradients of one batch."""
     hidden = draw_masks(len(few), shape, tiny().objective, generator)
-    x, y, hidden = heard[few].to(device), seen[few].to(device), Masks(*(mask.to(device) for mask in hidden))
+    x = heard[few].to(device)
+    y = seen[few].to(device)
+    hidden = Masks(*(mask.to(device) for mask in hidden))
     stage_one_losses(model.train()(x, y, hidden), x, y, *hidden, shape, alone).total.backward()
 
 
 # %%
 def train(model: MAViL, base_lr: float) -> list[dict[str, float]]:
     """The held-out errors on the way, at nine moments."""
-    plan, generator, course = replace(tiny().train, steps=steps, base_lr=base_lr), torch.Generator().manual_seed(0), [error(model)]
+    plan = replace(tiny().train, steps=steps, base_lr=base_lr)
+    generator = torch.Generator().manual_seed(0)
+    course = [error(model)]
     optimiser = make_optimiser(model.to(device), plan)
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, plan)
-        step_on(model.to(device), mine[torch.randint(len(mine), (32,), generator=generator)], generator)
+        step_on(
+            model.to(device), mine[torch.randint(len(mine), (32,), generator=generator)], generator
+        )
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
@@ -299,16 +349,27 @@ def train(model: MAViL, base_lr: float) -> list[dict[str, float]]:
 # %%
 torch.manual_seed(0)
 adapted, fresh = copy.deepcopy(shipped), MAViL(shape)
-courses = {"on from the shipped model": train(adapted, 4e-3), "from fresh weights": train(fresh, 1.6e-2)}
+courses = {
+    "on from the shipped model": train(adapted, 4e-3),
+    "from fresh weights": train(fresh, 1.6e-2),
+}
 
 # %%
 curves = {
-    f"{side}, {title}": (torch.linspace(0, steps, len(course)), torch.tensor([at[side] / bars[side] for at in course]).clamp(max=2))
+    f"{side}, {title}": (
+        torch.linspace(0, steps, len(course)),
+        torch.tensor([at[side] / bars[side] for at in course]).clamp(max=2),
+    )
     for title, course in courses.items()
     for side in sides
 }
-adapted_below, fresh_below = ([course[-1][side] < 0.9 * bars[side] for side in sides] for course in courses.values())
-sentence = f"A tenth below the best trivial answer in both senses: on from the shipped model {'yes' if all(adapted_below) else 'no'}, "
+adapted_below, fresh_below = (
+    [course[-1][side] < 0.9 * bars[side] for side in sides] for course in courses.values()
+)
+sentence = (
+    "A tenth below the best trivial answer in both senses: "
+    f"on from the shipped model {'yes' if all(adapted_below) else 'no'}, "
+)
 sentence += f"from fresh weights {'yes' if all(fresh_below) else 'no'}."
 replace(diagrams.lines(curves, "step", "error / trivial, at most 2"), sentence=sentence)
 
@@ -328,12 +389,25 @@ from mavil_edu.reconstruct import reconstruct
 first = others[:1]
 full = to_inputs(collate([samples[kept[int(first)]]]), shape)
 result = reconstruct(adapted, full, Masks(masks.audio[:1], masks.video[:1]))[0]
-figures.frame_panels({"recorded": result.frames.original, "given": result.frames.masked, "made of it": result.frames.completed}, 2.56)
+figures.frame_panels(
+    {
+        "recorded": result.frames.original,
+        "given": result.frames.masked,
+        "made of it": result.frames.completed,
+    },
+    2.56,
+)
 
 # %%
-spectrograms = torch.stack([result.spectrogram.original, result.spectrogram.masked, result.spectrogram.completed])
-waves = audio.to_waveform(spectrograms, samples=40_960, heard=samples[kept[int(first)]].heard.expand(3, 2))
-figures.spectrogram_panels(dict(zip(("recorded", "given", "made of it"), spectrograms, strict=True)), 2.56)
+spectrograms = torch.stack(
+    [result.spectrogram.original, result.spectrogram.masked, result.spectrogram.completed]
+)
+waves = audio.to_waveform(
+    spectrograms, samples=40_960, heard=samples[kept[int(first)]].heard.expand(3, 2)
+)
+figures.spectrogram_panels(
+    dict(zip(("recorded", "given", "made of it"), spectrograms, strict=True)), 2.56
+)
 
 # %%
 player(0.5 * waves[0] / waves[0].abs().max(), "Recorded: its spectrogram made sound again, louder")
