@@ -14,7 +14,7 @@ from mavil_edu.config import tiny
 from mavil_edu.data.loader import training_steps
 from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, Arm, changed, config_of, digest
 from mavil_edu.lab.claims import ARMS, LEDGER, OPTIONS, Claim, Difference, minus
-from mavil_edu.lab.ledger import claims_named, judge, rows_of, with_needs, write_ledger
+from mavil_edu.lab.ledger import claims_named, judge, judge_all, rows_of, with_needs, write_ledger
 from mavil_edu.lab.measure import Job, Place, first, matched_steps, multiply_adds, paired_start, run_job, training_clips
 from mavil_edu.lab.page import NOTES_FILE, write_page
 from mavil_edu.lab.reproduce import jobs_of, to_make, without_data
@@ -194,6 +194,16 @@ def test_a_claim_without_all_its_seeds_is_not_run_and_seeds_beyond_do_not_count(
     assert judge(CLAIM, rows, 5).differences[0].found.mean == pytest.approx(4.08)
     del rows["b"][2]
     assert judge(CLAIM, rows, 5).verdict == "not run"
+
+
+def test_what_was_found_of_an_option_stays_when_another_claim_is_asked_for():
+    metrics = {"skill": 50.0, "retrieval": 10.0, "reconstruction": 40.0}
+    arms = {name for one in OPTIONS["less-work"].differences for name in one.arms}
+    rows = {name: {seed: {"metrics": metrics, "seconds": 1.0} for seed in range(2)} for name in arms}
+    for asked, options in ((), ["less-work"]), (("null",), ["less-work"]), (("fast",), ["less-work", "fast"]):
+        found = {result.claim.name: result.verdict for result in judge_all(rows, 2, asked)}
+        assert list(found) == [*LEDGER, *options]
+    assert found["less-work"] == "holds" and found["fast"] == "not run"
 
 
 def test_a_difference_of_differences_keeps_its_signs():

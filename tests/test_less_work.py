@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,14 @@ from mavil_edu.masking import at_places, draw_hidden_places, hidden_places, rand
 from mavil_edu.mavil import draw_asked, patch_targets, stage_one_losses
 from mavil_edu.multiply_adds import forward_by_part
 
+ROOT = Path(__file__).parent.parent
+LEDGER = json.loads((ROOT / "results" / "options" / "standard" / "ledger.json").read_text(encoding="utf-8"))["claims"]
+ROWS = {
+    "both: what `--fast` sets": "cross decoder, a quarter",
+    "cross-attention decoders": "cross decoder",
+    "a quarter decoded": "a quarter decoded",
+    "from nine tenths hidden down to 80 %": "from nine tenths hidden",
+}
 DECODERS = replace(SMALL.model.decoder, depth=2)  # with one block what is asked for could not reach each other anyway, but through it
 
 
@@ -208,3 +217,21 @@ def test_the_benchmark_takes_the_usual_way_and_the_option_in_turns(capsys):
     assert list(found) == ["a quarter decoded"] and found["a quarter decoded"]["times_less_arithmetic"] > 1.1
     assert main(asked) == 0 and "a quarter decoded" in capsys.readouterr().out
     assert main([*asked[:-1], "magic"]) == 2 and "cross-attention decoders" in capsys.readouterr().err
+
+
+def told(difference: dict) -> str:
+    """A difference as docs/fast.md writes it."""
+    mean, low, high = (f"{difference[name]:+.1f}".replace("-", "−") for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def test_what_docs_fast_says_of_quality_is_what_the_stored_ledger_says():
+    text = (ROOT / "docs" / "fast.md").read_text(encoding="utf-8")
+    found = {(one["what"].split(" − ")[0], one["metric"]): one for one in LEDGER["less-work"]["differences"]}
+    for row, arm in ROWS.items():
+        cells = [told(found[arm, metric]) for metric in ("skill", "retrieval", "reconstruction")]
+        assert f"| {row} | {' | '.join(cells)} |" in text
+    for one in LEDGER["fast"]["differences"][:3]:
+        assert f"| {told(one)} |" in text and one["seeds"] == 5
+    assert {one["seeds"] for one in found.values()} == {5}
+    assert LEDGER["less-work"]["verdict"] == LEDGER["fast"]["verdict"] == "undecided" and text.count("**undecided**") == 2

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -83,6 +83,13 @@ def judge(claim: Claim, rows: Rows, seeds: int) -> Result:
         if some:
             controls[name] = {metric: sum(one[metric] for one in some) / len(some) for metric in some[0]}
     return Result(claim, tuple(judged), verdict_of_all([one.verdict for one in judged if one.difference.decides]), controls)
+
+
+def judge_all(rows: Rows, seeds: int, asked: Collection[str] = ()) -> list[Result]:
+    """Every claim of the ledger, and of those on options the ones that are asked for or have been run."""
+    options = [judge(claim, rows, seeds) for claim in OPTIONS.values()]
+    kept = [one for one in options if one.claim.name in asked or one.verdict != "not run"]
+    return [judge(claim, rows, seeds) for claim in LEDGER.values()] + kept
 
 
 def read_rows(folder: Path) -> list[dict]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mavil_edu.data.avmnist import is_avmnist
 from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, TRAINING, Arm, Budget, BudgetName, Split, config_of
-from mavil_edu.lab.claims import ARMS, OPTIONS, Claim
-from mavil_edu.lab.ledger import LEDGER_FILE, Result, claims_named, judge, rows_of, with_needs, with_seeds, write_ledger
+from mavil_edu.lab.claims import ARMS, Claim
+from mavil_edu.lab.ledger import LEDGER_FILE, Result, claims_named, judge, judge_all, rows_of, with_needs, with_seeds, write_ledger
 from mavil_edu.lab.measure import Job, Place, asked_clips, run_job, training_clips
 from mavil_edu.lab.workers import Task, run_all
 from mavil_edu.progress import ProgressBar
@@ -120,8 +120,7 @@ def reproduce(
     failed = _run(jobs, budget, workers)
     digests = {name: Job(arm, 0, budget, split, ARMS, rows_place, False).digest for name, arm in ARMS.items()}
     rows = rows_of(rows_place.rows, digests) if rows_place.rows.exists() else {}
-    judged = claims_named([]) + [claim for claim in asked if claim.name in OPTIONS]  # also those of earlier calls
-    results = [judge(claim, rows, budget.seeds) for claim in judged]
+    results = judge_all(rows, budget.seeds, {claim.name for claim in asked})  # also claims of earlier calls
     ledger = write_ledger(place.rows / LEDGER_FILE, results, budget, split, rows, failed)
     chosen = {claim.name for claim in asked}
     return {name: one for name, one in ledger["claims"].items() if name in chosen}, failed
