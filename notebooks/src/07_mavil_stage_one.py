@@ -182,13 +182,9 @@ check("objective")
 # %%
 def stage_one(model: MAViL, patches: dict, hidden: dict, hidden_again: dict) -> Tensor:
     first, second = encode(model, patches, hidden), encode(model, patches, hidden_again)
-    # ↓ MAViL
-    return objective(
-        sum(reconstruction(model, first, patches, hidden).values()),
-        *contrast(model, first, second),
-        0.05,
-        0.01,
-    )
+    raw = sum(reconstruction(model, first, patches, hidden).values())
+    inter, intra = contrast(model, first, second)
+    return objective(raw, inter, intra, 0.05, 0.01)  # ← MAViL
 
 
 # %% [markdown]
@@ -232,12 +228,8 @@ def no_contrast(model: MAViL, patches: dict, hidden: dict, hidden_again: dict) -
 
 
 def no_reconstruction(model: MAViL, patches: dict, hidden: dict, hidden_again: dict) -> Tensor:
-    return objective(
-        torch.tensor(0.0),
-        *contrast(model, encode(model, patches, hidden), encode(model, patches, hidden_again)),
-        0.05,
-        0.01,
-    )
+    first, second = encode(model, patches, hidden), encode(model, patches, hidden_again)
+    return objective(torch.tensor(0.0), *contrast(model, first, second), 0.05, 0.01)
 
 
 # %% [markdown]
