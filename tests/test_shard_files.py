@@ -180,6 +180,9 @@ def test_an_index_that_does_not_fit_its_files_is_refused_when_it_is_opened(folde
         (lambda index: index.update(version=2), "is of version 2"),
         (lambda index: index["shards"][0].pop("sha256"), "is not what mavil-edu shards writes"),
         (lambda index: index["shards"][0].update(bytes=1), "bytes where the index says 1"),
+        (lambda index: index["shards"][1].update(clips=2**63), "counts 9223372036854775808 clips in shard-000001.tar"),
+        (lambda index: index["shards"][0].update(clips=-1), "counts -1 clips"),
+        (lambda index: index["shards"][0].update(clips=index["settings"]["clips_per_shard"] + 1), "a shard has 0 to"),
     ):
         change(folder / "index.json", edit)
         with pytest.raises(ShardError, match=sentence):

@@ -186,7 +186,8 @@ def _as(kind: type, values: Any, path: Path) -> Any:
 def read_index(folder: Path) -> Index:
     """A folder's `index.json`, checked against the archives' names and sizes.
 
-    Raises ShardError where it is of another version, an archive is missing or of another size, or a name points elsewhere.
+    Raises ShardError where it is of another version, an archive is missing or of another size, a name points elsewhere, or a number of
+    clips cannot be.
     """
     path = folder / INDEX
     values = read_json(path)
@@ -198,6 +199,9 @@ def read_index(folder: Path) -> Index:
     for shard in index.shards:
         if not SHARD_NAME.fullmatch(shard.name):
             raise ShardError(f"{path} names {shard.name!r:.60}, which is no shard of this folder. Do not use these shards.")
+        if not 0 <= shard.clips <= index.settings.clips_per_shard:
+            most = index.settings.clips_per_shard
+            raise ShardError(f"{path} counts {shard.clips} clips in {shard.name}, and a shard has 0 to {most}. Do not use these shards.")
         check_size(folder / shard.name, shard.bytes)
     if len(set(names)) < len(names):
         raise ShardError(f"{path} names a shard twice. Do not use these shards.")
