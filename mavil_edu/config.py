@@ -315,9 +315,10 @@ class TrainConfig:
     def __post_init__(self):
         _finite(self)
         for name in ("steps", "batch", "accumulate", "evaluate_every", "save_every"):
-            _require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; it must be 1 or more.")
+            value = getattr(self, name)
+            _require(1 <= value < 2**63, f"train.{name} is {str(value)[:40]}; it must be 1 or more, and below 2^63.")
         _require(0 <= self.warmup <= 1, f"train.warmup is {self.warmup}; it must lie between 0 and 1.")
-        _require(self.base_lr > 0, f"train.base_lr is {self.base_lr}; it must be above 0.")
+        _require(0 < self.base_lr <= 1e30, f"train.base_lr is {self.base_lr}; it must be above 0, and 1e30 at most.")
 
     @property
     def peak_lr(self) -> float:

@@ -125,6 +125,16 @@ def test_a_clip_is_measured_by_its_last_packet_whatever_the_units_of_its_streams
 # ---------------------------------------------------------------------------------------------------------------------- configs
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("base_lr", 1e308), ("batch", 10**400), ("steps", 10**400), ("accumulate", 2**63)],
+    ids=["base_lr", "batch", "steps", "accumulate"],
+)
+def test_a_number_that_makes_no_finite_rate_is_refused_at_birth(name, number):
+    with pytest.raises(ValueError, match=f"train.{name} is .*; it must be "):
+        replace(CONFIG.train, **{name: number})
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["model.audio.mean", "model.video.mean", "objective.tau_inter", "train.base_lr", "train.clip_norm"])
 def test_a_number_that_is_none_is_refused_at_birth(number, where):
