@@ -278,3 +278,22 @@ def test_results_of_families_that_are_run_apart_stand_in_one_file(tmp_path, monk
     stored = json.loads((tmp_path / "fuzz.json").read_text())
     assert {name: one["cases"] for name, one in stored["families"].items()} == {"lists": 3, "configs": 3}
     assert [path.name for path in tmp_path.iterdir()] == ["fuzz.json"]
+
+
+def test_what_docs_robustness_says_of_the_campaign_is_what_the_stored_result_says():
+    text = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    families = json.loads((ROOT / "results" / "fuzz.json").read_text(encoding="utf-8"))["families"]
+    assert set(families) == set(fuzz.FAMILIES)
+    for name, found in families.items():
+        (row,) = re.findall(
+            rf"^\| {'command lines' if name == 'arguments' else name} \| ([\d,]+) \| 0, 0, 0 \| (.*) \|$", text, re.MULTILINE
+        )
+        assert row[0] == f"{found['cases']:,}" and found["cases"] == import_module(f"fuzzing.{name}").CASES and not found["faults"]
+        told = [
+            int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:partial|un|ok|without|refused|read|in part|taken)", row[1])
+        ]
+        if name == "arguments":
+            told = [int(number) for number in re.findall(r"(\d+) status", row[1])]
+        assert sum(told) + found["outcomes"].get("a clip skipped", 0) == found["cases"]
+    most = max(found["most_memory"]["megabytes"] for found in families.values())
+    assert f"that a case took was {most} MB" in " ".join(text.split())
