@@ -131,7 +131,10 @@ def build(source: Path) -> Path:
 
 
 def _computed(cell: nbformat.NotebookNode) -> str:
-    """What a code cell computes: its syntax, without comments, line breaks, docstrings' layout; its text where a traceback shows that."""
+    """What a code cell computes: its syntax, without comments, line breaks, docstrings' layout; its text where a traceback shows that.
+
+    A semicolon at its end counts: it hides the last value.
+    """
     shows_itself = any(output.output_type == "error" for output in cell.get("outputs", []))
     if shows_itself or cell.source.startswith(("%", "!")):
         return cell.source
@@ -139,7 +142,7 @@ def _computed(cell: nbformat.NotebookNode) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node)):
             node.body[0] = ast.Expr(ast.Constant(" ".join(text.split())))
-    return ast.dump(tree)
+    return ast.dump(tree) + ";" * cell.source.rstrip().endswith(";")
 
 
 def retell(source: Path) -> Path:
