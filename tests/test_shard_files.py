@@ -70,12 +70,15 @@ def rewrite(folder: Path, extra: list[tarfile.TarInfo], contents: dict[str, byte
     agree(folder)
 
 
-def refused(folder: Path, sentence: str) -> None:
-    """By its first use, and by looking at everything; the sound shard beside it is not to be blamed."""
+def refusals(folder: Path) -> list[str]:
+    """What is said on first use, and by looking at everything; the sound shard beside it is not to be blamed."""
+    said = []
     for attempt in (lambda: opened(folder).sample(0, None), lambda: opened(folder, verify=True)):
-        with pytest.raises(ShardError, match=sentence) as caught:
+        with pytest.raises(ShardError) as caught:
             attempt()
-        assert "\n" not in str(caught.value)
+        said.append(str(caught.value))
+    assert "\n" not in "".join(said)
+    return said
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int = 0) -> tarfile.TarInfo:
@@ -103,7 +106,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int
 )
 def test_members_that_no_shard_has_are_refused(folder, extra, sentence):
     rewrite(folder, [extra])
-    refused(folder, sentence)
+    assert all(sentence in said for said in refusals(folder))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -119,15 +122,15 @@ def test_what_is_hidden_after_the_archives_end_is_refused(folder):
     with (folder / "shard-000000.tar").open("ab") as file:
         file.write(b"hidden".ljust(512, b"\0"))
     agree(folder)
-    refused(folder, "holds more after its end")
+    assert all("holds more after its end" in said for said in refusals(folder))
 
 
 def test_a_member_of_another_size_or_a_missing_one_is_refused(folder):
     rewrite(folder, [], {"json": b"{}"})
-    refused(folder, "another size")
+    assert all("another size" in said for said in refusals(folder))
     shutil.copy(folder / "shard-000001.tar", folder / "shard-000000.tar")
     agree(folder)
-    refused(folder, "000000001.json', which is not in the index")
+    assert all("000000001.json', which is not in the index" in said for said in refusals(folder))
 
 
 def test_a_picture_that_is_larger_than_the_index_says_is_not_unpacked(folder):
@@ -140,7 +143,7 @@ def test_a_picture_that_is_larger_than_the_index_says_is_not_unpacked(folder):
         opened(folder).sample(0, None)
     change(beside, lambda values: values["clips"][0].update(height=40_000, width=40_000))
     agree(folder)
-    refused(folder, "claims 40000 × 40000 pixels of clip 000000000")
+    assert all("claims 40000 × 40000 pixels of clip 000000000" in said for said in refusals(folder))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_a_picture_that_is_larger_than_the_index_says_is_not_unpacked(folder):
 def test_numbers_that_cannot_be_are_refused(folder, fields, sentence):
     change(folder / "shard-000000.json", lambda values: values["clips"][0].update(fields))
     agree(folder)
-    refused(folder, sentence)
+    assert all(sentence in said for said in refusals(folder))
 
 
 @pytest.mark.parametrize("name", ["../shard-000000.tar", "/etc/passwd", "shard-000000.tar/../x", "shard-000000.tar\n"])
