@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from functools import partial, wraps
 from inspect import getdoc
 
@@ -132,15 +132,44 @@ def _in_words(error: Exception) -> str:
     return str(error)
 
 
-def _stop_on_sigterm() -> Callable | int | None:
-    """Makes SIGTERM end a command as Ctrl-C does, with a sentence; returns what it did before, None outside the main thread."""
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[Callable[[], None]]:
+    """Within, SIGTERM ends a command as Ctrl-C does. What it yields is called when the command has ended: then SIGTERM changes nothing.
+
+    So an end that is being told is told to its end. Nothing is done outside the main thread, which alone can be told of signals.
+    """
+    stopping = True
 
     def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM")
+        if stopping:
+            raise KeyboardInterrupt("stopped by SIGTERM")
+
+    def ended() -> None:
+        nonlocal stopping
+        stopping = False
 
     if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGTERM, stop)
+        yield ended
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Runs one command, in as many processes as it asks for; returns its exit status."""
+    command, ranks = _parsed(arguments or ["--help"]), launch.launched()
+    if arguments[:1] != ["pretrain"] and ranks > 1:
+        raise ValueError(f"mavil-edu {arguments[0]} runs in one process, and {ranks} were started; only pretrain shares its work.")
+    processes = 1 if arguments[:1] != ["pretrain"] else command.keywords["processes"]
+    if processes < 1:
+        raise ValueError(f"--processes is {processes}; give 1 or more.")
+    if processes > 1 and ranks == 1:
+        return launch.watch([sys.executable, "-m", "mavil_edu", *arguments], processes)
+    launch.hold_lifeline()
+    return command() or 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,32 +178,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(__version__)
         return 0
-    before = _stop_on_sigterm()
-    try:
-        command, ranks = _parsed(arguments or ["--help"]), launch.launched()
-        if arguments[:1] != ["pretrain"] and ranks > 1:
-            raise ValueError(f"mavil-edu {arguments[0]} runs in one process, and {ranks} were started; only pretrain shares its work.")
-        processes = 1 if arguments[:1] != ["pretrain"] else command.keywords["processes"]
-        if processes < 1:
-            raise ValueError(f"--processes is {processes}; give 1 or more.")
-        if processes > 1 and ranks == 1:
-            return launch.watch([sys.executable, "-m", "mavil_edu", *arguments], processes)
-        launch.hold_lifeline()
-        return command() or 0
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt as stop:
-        resume = " To go on: the same command with --resume." if arguments[:1] == ["pretrain"] else ""
-        if launch.place().rank == 0:
-            say(f"\n{str(stop) or 'stopped'}. What is saved is whole.{resume}")
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        if os.environ.get("MAVIL_EDU_TRACEBACK"):
-            raise
-        if not getattr(error, "quiet", False):  # of several processes one tells
-            say(f"error: {_in_words(error)}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
-        return getattr(error, "status", 2)
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+    with _stopped_by_sigterm() as ended:
+        try:
+            try:
+                return _run(arguments)
+            finally:
+                ended()
+        except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt as stop:
+            resume = " To go on: the same command with --resume." if arguments[:1] == ["pretrain"] else ""
+            if launch.place().rank == 0:
+                say(f"\n{str(stop) or 'stopped'}. What is saved is whole.{resume}")
+            return 130
+        except (ValueError, OSError, RuntimeError) as error:
+            if os.environ.get("MAVIL_EDU_TRACEBACK"):
+                raise
+            if not getattr(error, "quiet", False):  # of several processes one tells
+                say(f"error: {_in_words(error)}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
+            return getattr(error, "status", 2)

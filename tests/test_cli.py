@@ -237,6 +237,20 @@ def test_an_error_that_is_ours_can_be_traced_on_demand(tmp_path):
     assert "Traceback" in done.stderr
 
 
+def test_an_end_is_told_to_its_end_though_sigterm_comes_meanwhile(monkeypatch):
+    """Of several processes the others are asked to end while the one that failed is still telling why."""
+    before, told = signal.getsignal(signal.SIGTERM), []
+
+    def asked_to_end_while_telling(text: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        told.append(text)
+
+    monkeypatch.setattr("mavil_edu.cli.say", asked_to_end_while_telling)
+    assert main(["reconstruct", "nothing.mp4", "--out", "nowhere"]) == 2
+    assert len(told) == 1 and "nothing.mp4" in told[0]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_the_demo_writes_its_report_keeps_its_clips_and_never_loses_an_earlier_run(tmp_path):
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "report.html").write_text("an earlier run")
