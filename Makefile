@@ -22,7 +22,7 @@ torch_pins := ^torch(|audio|vision)==
 # What pip says, less its hundreds of lines: the large downloads, and that it is still at work.
 brief := awk '/^ *(Downloading|Using cached) .*\(([0-9][0-9][0-9.]* MB|[0-9.]+ GB)\)$$/ { sub(/^ +/, "  "); print; fflush() } \
 	/^Installing collected packages/ { print "  Unpacking …"; fflush() }'
-pip_install := $(venv_python) -m pip install --disable-pip-version-check --progress-bar off
+pip_install := $(venv_python) -m pip install --disable-pip-version-check --progress-bar off --no-compile
 wanted_torch := $(if $(filter-out 0 no,$(SYSTEM_TORCH)),system,$(if $(INDEX),index $(INDEX)))
 notebooks := $(wildcard notebooks/*.ipynb)
 nbval := $(if $(notebooks),--nbval --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) --nbval-kernel-startup-timeout=180 \
@@ -163,6 +163,7 @@ same-torch: .venv/.made
 define install_into_venv
 	@echo 'Installing $(2) into .venv; the first time takes some minutes'
 	@set -o pipefail; $(pip_install) --constraint .venv/constraints.txt --editable '$(1)' | $(brief)
+	@$(venv_python) -m compileall -qq -j 0 .venv/lib || true  # what pip would do on one core; some files are templates, no Python
 	@touch $@
 endef
 
