@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import partial, wraps
 from inspect import getdoc
+from pathlib import Path
 
 import tyro
 
@@ -132,6 +133,16 @@ def _in_words(error: Exception) -> str:
     return str(error)
 
 
+def _what_is_kept(arguments: Sequence[str]) -> str:
+    """What a stopped command leaves behind, and how to go on."""
+    if arguments[:1] != ["pretrain"]:
+        return "What is saved is whole."
+    run = Path(_value_of("--out", arguments) or ".")
+    if any((place / "config.json").exists() for place in (run, run / "1")):  # of --iterations the first stands in 1/
+        return "What is saved is whole. To go on: the same command with --resume."
+    return "Nothing had been saved yet. To begin again: the same command."
+
+
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[Callable[[], None]]:
     """Within, SIGTERM ends a command as Ctrl-C does. What it yields is called when the command has ended: then SIGTERM changes nothing.
@@ -188,9 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt as stop:
-            resume = " To go on: the same command with --resume." if arguments[:1] == ["pretrain"] else ""
             if launch.place().rank == 0:
-                say(f"\n{str(stop) or 'stopped'}. What is saved is whole.{resume}")
+                say(f"\n{str(stop) or 'stopped'}. {_what_is_kept(arguments)}")
             return 130
         except (ValueError, OSError, RuntimeError) as error:
             if os.environ.get("MAVIL_EDU_TRACEBACK"):

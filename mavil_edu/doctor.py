@@ -142,6 +142,10 @@ def other_kernel(folders: list[Path]) -> str | None:
 
 
 def _kernel() -> Finding:
+    if installed("ipykernel") is None:
+        return Finding(
+            "notebook kernel", "none, ipykernel is missing", True, "Notebooks need it: make lab installs it, or pip install ipykernel."
+        )
     named = os.environ.get("JUPYTER_DATA_DIR")
     user = Path(named) if named else Path("~/Library/Jupyter" if sys.platform == "darwin" else "~/.local/share/jupyter").expanduser()
     try:

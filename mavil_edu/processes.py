@@ -245,7 +245,7 @@ class Interrupt:
 
     def _note(self, number: int, _frame: object) -> None:
         if self.by:  # asked twice: at once
-            raise KeyboardInterrupt("stopped in the middle of a step")
+            raise KeyboardInterrupt("stopped at once, as asked twice: the steps since the last checkpoint are lost")
         self.by = signal.Signals(number)
 
     def anywhere(self, fabric: Fabric) -> signal.Signals | None:

@@ -103,7 +103,9 @@ def _prepare(
         steps, timed = steps_for(minutes, config, data.training, seed, workers, teacher)
         config = replace(config, train=replace(config.train, steps=steps))
         if fabric.is_global_zero:
-            print(f"{steps} steps fit into {minutes:g} minutes.", file=sys.stderr)
+            print(f"{steps} step{'s' * (steps != 1)} fit{'s' * (steps == 1)} into {minutes:g} minutes.", file=sys.stderr)
+            if steps < report.FEW_STEPS:
+                print(f"{report.FEW} More fit on a quiet machine, or with more --minutes.", file=sys.stderr)
     stored = {"config": to_dict(config), "seed": seed, "minutes": minutes, "command": ["mavil-edu", *sys.argv[1:]], **origin}
     only_first(fabric, lambda: write_json(run / "config.json", stored))
     return config, timed

@@ -219,8 +219,11 @@ def steps_for(
 ) -> tuple[int, float]:
     """How many steps fit into so many minutes, by timing 30 steps on a throw-away model; and the seconds that took.
 
-    With several processes all of them take the 30 steps, and the first one's clock counts for all.
+    With several processes all of them take the 30 steps, and the first one's clock counts for all. Raises TrainingError unless there
+    are more than 0 minutes.
     """
+    if not minutes > 0:
+        raise TrainingError(f"--minutes is {minutes:g}; give more than 0.")
     started = time.perf_counter()
     fabric = make_fabric(config)
     check_shared(config.train.batch, config.train.accumulate, fabric.world_size)
@@ -294,6 +297,8 @@ def train(
     shown = _shown(bare, fabric)
     model, optimiser = set_up(fabric, bare, config.train)
     progress = _go_on(run, config, bare, optimiser, fabric) if resume else Progress()
+    if resume and fabric.is_global_zero:
+        print(f"Going on from step {progress.step} of {config.train.steps}.", file=sys.stderr)
     if shown is not bare:
         gather_into(shown, bare)  # of a run that has already ended, too
     check_same(fabric, (len(clips), progress.step), "numbers of clips or steps to go on from")

@@ -112,6 +112,7 @@ def test_a_run_is_never_overwritten_and_can_be_resumed_when_it_is_complete(run, 
     done = mavil("pretrain", "--data", clips, "--out", run, "--resume")
     assert done.returncode == 0, done.stderr
     assert (run / "model" / "model.safetensors").read_bytes() == before
+    assert "Going on from step 3 of 3." in done.stderr
 
 
 def test_a_killed_run_resumes_to_the_weights_of_one_that_never_stopped(run, clips, tmp_path):
@@ -251,6 +252,27 @@ def test_an_end_is_told_to_its_end_though_sigterm_comes_meanwhile(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_stop_before_anything_was_saved_promises_nothing(monkeypatch, tmp_path, capsys):
+    def stopped(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mavil_edu.run.pretrain_on", stopped)
+    arguments = ["pretrain", "--data", str(SAMPLES), "--out", str(tmp_path / "run"), "--steps", "3"]
+    assert main(arguments) == 130
+    assert "stopped. Nothing had been saved yet. To begin again: the same command." in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert main(arguments) == 130
+    assert "What is saved is whole. To go on: the same command with --resume." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+def test_minutes_in_which_nothing_can_be_learnt_are_refused(tmp_path, minutes):
+    refused(
+        here("pretrain", "--data", SAMPLES, "--out", tmp_path / "run", f"--minutes={minutes}"), f"--minutes is {minutes}", "more than 0"
+    )
+
+
 def test_the_demo_writes_its_report_keeps_its_clips_and_never_loses_an_earlier_run(tmp_path):
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "report.html").write_text("an earlier run")
@@ -263,3 +285,5 @@ def test_the_demo_writes_its_report_keeps_its_clips_and_never_loses_an_earlier_r
     assert len(list((tmp_path / "cache").glob("world-*.safetensors"))) == 2
     assert len(json.loads((tmp_path / "demo" / "examples.json").read_text())) == 6
     assert "best trivial answer" in done.stderr and "report.html" in done.stderr
+    few = "So few steps seldom beat the answers that need no learning."
+    assert few in done.stderr and few in (tmp_path / "demo" / "report.html").read_text()

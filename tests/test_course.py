@@ -282,6 +282,12 @@ def test_the_doctor_notices_a_kernel_of_another_python(tmp_path):
     assert other_kernel([]) is None
 
 
+def test_the_doctor_finds_no_kernel_where_ipykernel_is_missing(monkeypatch):
+    monkeypatch.setattr("mavil_edu.doctor.installed", lambda name: None if name == "ipykernel" else "9.0")
+    kernel = next(finding for finding in examine(50.0) if finding.name == "notebook kernel")
+    assert kernel.problem and "make lab" in kernel.advice
+
+
 def test_the_doctor_looks_at_everything_and_says_how_long_the_course_takes():
     findings = {finding.name: finding for finding in examine(45.0)}
     assert set(findings) >= {"Python", "torch", "widgets", "notebook kernel", "Chromium", "free memory", "free disk here", "speed"}

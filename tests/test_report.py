@@ -12,7 +12,7 @@ import torch
 from mavil_edu import MAViL, figures, media
 from mavil_edu.cli import main
 from mavil_edu.probes import untrained
-from mavil_edu.report import write_report
+from mavil_edu.report import FEW, write_report
 
 SUMMARY = {
     "audio": {"masked_mse": 0.6, "best_trivial_mse": 0.8, "trivial": {"position_mean": 0.8, "nearest_visible": 1.5}},
@@ -115,9 +115,17 @@ def test_better_and_worse_are_said_as_they_are(run):
     assert re.search(r"picture: hidden patches.*?20 % worse", text, re.S)
     assert "12.0 × chance" in text and "0.4 × chance" in text
     assert "none of them seen in training" in text
+    assert "for 1000 steps on clips drawn from 6000" in text and FEW not in text
     words = re.sub(r"<[^>]+>", "", text)
     assert "Sound, hidden patches: 25 % better than the best answer that needs no learning." in words
     assert "Find the sound of a picture: its own is among the first five in 1.0 % of the cases, 0.4 × chance." in words
+
+
+def test_what_chance_alone_reaches_is_not_coloured_as_success(run):
+    lucky = SUMMARY["retrieval"] | {"audio_to_video": {"r1": 0.01, "r5": 0.04}, "video_to_audio": {"r1": 0.02, "r5": 0.06}}
+    (run / "summary.json").write_text(json.dumps(SUMMARY | {"retrieval": lucky}))
+    styles = re.findall(r'<td class="(\w*)">([\d.]+) × chance', write_report(run).read_text())
+    assert styles == [("", "2.0"), ("", "1.6"), ("good", "4.0"), ("good", "2.4")]  # 2 of 200 where 1 is chance, and so on
 
 
 def test_a_run_with_little_in_it_still_has_a_report(tmp_path):
