@@ -11,6 +11,7 @@ from mavil_edu import video as video_end
 from mavil_edu.checkpoint import write_json
 from mavil_edu.config import SAMPLE_RATE, ObjectiveConfig
 from mavil_edu.data.batch import Batch, to_inputs
+from mavil_edu.folders import check_new
 from mavil_edu.mavil import Masks, MAViL, draw_masks
 from mavil_edu.reconstruct import Reconstruction, reconstruct
 
@@ -101,8 +102,7 @@ def reconstruct_file(checkpoint: str | None, clip: Path, out: Path, hiding: Obje
     checkpoint: a folder or name; None for the model that comes with the package. hiding: its ratios and strategies say what is hidden.
     Raises ValueError (MediaError) with a sentence.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give --out a folder.")
+    check_new(out)
     if not 0 <= position <= 1:
         raise ValueError(f"--position is {position}; it must lie between 0 (the clip's start) and 1 (its end).")
     model = MAViL.from_pretrained(checkpoint or "tiny")

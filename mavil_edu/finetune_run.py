@@ -17,6 +17,7 @@ from mavil_edu.data.batch import Clips, evaluation_batch
 from mavil_edu.data.labelled import Part, Task
 from mavil_edu.figures import curves
 from mavil_edu.finetune import Arm, evaluate, finetune
+from mavil_edu.folders import check_new
 from mavil_edu.mavil import MAViL
 from mavil_edu.recipe import FinetuneConfig
 from mavil_edu.run import RunError, machine, versions
@@ -82,9 +83,8 @@ def controls(pretrained: MAViL, task: Task, classes_from: ClassesFrom) -> dict:
 
 
 def check_folder(run: Path) -> None:
-    """Raises RunError unless the folder is new or empty."""
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise RunError(f"{run} is not an empty folder; give another --out. Nothing is overwritten, and a stopped run begins anew.")
+    """Raises ValueError unless the folder is new or empty."""
+    check_new(run, "Give --out a new or empty folder; nothing is overwritten, and a stopped run begins anew.")
 
 
 def finetune_on(

@@ -24,6 +24,7 @@ from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
+from mavil_edu.folders import check_new
 from mavil_edu.mavil import Masks, MAViL, terms_left_out
 from mavil_edu.processes import check_shared, from_first, join, machine, only_first
 from mavil_edu.start import start_from
@@ -48,10 +49,19 @@ def _check_run(run: Path, resume: bool) -> None:
     """Raises RunError where the folder is not what a new or a resumed run needs."""
     if resume and not (run / "config.json").exists():
         raise RunError(f"{run} holds no run to resume. Start it without --resume.")
-    if not resume and run.exists() and not run.is_dir():
-        raise RunError(f"{run} is a file; give --out a folder.")
-    if not resume and run.exists() and any(run.iterdir()):
-        raise RunError(f"{run} is not empty. Go on with it by --resume, or give another --out; nothing is overwritten.")
+    if not resume and (run / "config.json").exists():
+        raise RunError(f"{run} holds a run already. Go on with it by --resume, or give another --out; nothing is overwritten.")
+    if not resume:
+        check_new(run)
+
+
+def with_fitting_batch(config: Config, clips: int, processes: int = 1) -> tuple[Config, str | None]:
+    """The config with a batch that so many clips make and the processes share, and a sentence where that is another than the config's."""
+    if clips >= config.train.batch:
+        return config, None
+    batch = max(clips - clips % processes, 1)
+    note = f"There are {clips} training clips, so the batch is {batch} and not {config.train.batch}."
+    return replace(config, train=replace(config.train, batch=batch, accumulate=min(config.train.accumulate, batch))), note
 
 
 def _check_writable(run: Path) -> None:
@@ -90,12 +100,9 @@ def _prepare(
     fabric: Fabric,
 ) -> tuple[Config, float]:
     """Fixes a new run's batch and number of steps, and writes its `config.json`; also the seconds that timing took."""
-    batch = min(config.train.batch, len(data.training))
-    if batch < config.train.batch:
-        batch = max(batch - batch % fabric.world_size, 1)
-        if fabric.is_global_zero:
-            print(f"There are {len(data.training)} training clips, so the batch is {batch} and not {config.train.batch}.", file=sys.stderr)
-        config = replace(config, train=replace(config.train, batch=batch, accumulate=min(config.train.accumulate, batch)))
+    config, note = with_fitting_batch(config, len(data.training), fabric.world_size)
+    if note and fabric.is_global_zero:
+        print(note, file=sys.stderr)
     check_shared(config.train.batch, config.train.accumulate, fabric.world_size)
     only_first(fabric, partial(_check_writable, run))  # before minutes are spent
     timed = 0.0

@@ -15,6 +15,7 @@ from mavil_edu.data.factors import AMBIENCES, BACKGROUNDS, LONGEST_FLIGHT, MATER
 from mavil_edu.data.world_picture import render_video
 from mavil_edu.data.world_sound import render_audio
 from mavil_edu.display import video_player
+from mavil_edu.folders import check_new
 
 SECONDS, SIZE, RATE = 2.56, 96, 25
 STYLE = """
@@ -79,11 +80,10 @@ def _rendered(clip: Factors) -> tuple[Tensor, Tensor]:
 def write_tour(out: Path, seed: int = 3) -> list[Path]:
     """Writes `tour.html`, where each variation plays, and `tour.png`, where all are seen; returns both paths.
 
-    Raises ValueError where one of them is there already: nothing is overwritten.
+    Raises ValueError where `out` is not new or empty: nothing is overwritten.
     """
     page, picture = out / "tour.html", out / "tour.png"
-    if there := [path for path in (page, picture) if path.exists()]:
-        raise ValueError(f"{there[0]} is there already. Give --out another folder; nothing is overwritten.")
+    check_new(out)
     config = AudioConfig(seconds=SECONDS, frames=256)
     cells: dict[str, list[tuple[str, Tensor, Tensor]]] = {}
     sections = []

@@ -183,6 +183,33 @@ def test_masks_draws_every_strategy_on_any_clip(tmp_path):
     refused(here("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios"), "ratios")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "world",
+        "world --tour",
+        "reconstruct CLIP",
+        "inpaint",
+        "localise",
+        "localise CLIP",
+        "avmnist",
+        "subset --list LIST --per-class 1",
+        "shards --data SAMPLES",
+        "pretrain --data SAMPLES",
+        "finetune --data world",
+    ],
+)
+def test_a_folder_that_holds_anything_is_refused_at_once_and_left_as_it_is(command, tmp_path):
+    thesis, listed = tmp_path / "out" / "000.mp4", tmp_path / "vggsound.csv"
+    thesis.parent.mkdir()
+    thesis.write_bytes(b"years of work")
+    listed.write_text("abcdefghijk,10,playing flute,train\n")
+    words = {"CLIP": SAMPLES / "000.mp4", "SAMPLES": SAMPLES, "LIST": listed}
+    refused(here(*(words.get(word, word) for word in command.split()), "--out", thesis.parent), "000.mp4", "nothing is overwritten")
+    assert [path.read_bytes() for path in thesis.parent.iterdir()] == [b"years of work"]
+    refused(here(*(words.get(word, word) for word in command.split()), "--out", thesis), "000.mp4")
+
+
 def test_reconstruct_refuses_what_it_cannot_use_with_a_sentence(clips, tmp_path):
     refused(here("reconstruct", clips / "broken.mp4", "--out", tmp_path / "o"), "broken.mp4")
     refused(here("reconstruct", clips / "missing.mp4", "--out", tmp_path / "o"), "missing.mp4")

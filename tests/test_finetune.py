@@ -389,7 +389,7 @@ def test_an_interrupt_ends_after_a_step_and_leaves_no_half_written_file(pretrain
         finetune_on(task, pretrained, quick(steps=50), run)
     assert {path.name for path in run.iterdir()} == {"config.json", "metrics.jsonl"}
     assert all(json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
-    with pytest.raises(ValueError, match="not an empty folder"):
+    with pytest.raises(ValueError, match="holds other files already"):
         finetune_on(task, pretrained, quick(), run)
 
 
@@ -513,7 +513,7 @@ def test_the_command_refuses_with_one_sentence(tmp_path, capsys):
     (tmp_path / "full" / "x").write_text("x")
     out = ["--out", str(tmp_path / "o")]
     for arguments, words in (
-        (["--data", "world", "--out", str(tmp_path / "full")], "not an empty folder"),
+        (["--data", "world", "--out", str(tmp_path / "full")], "holds other files already"),
         (["--data", "world", "--frozen", "--from-scratch", *out], "give one of them"),
         (["--data", str(tmp_path / "none"), *out], "There is no folder"),
         (["--data", "world", "--clips", "30", *out], "--column"),

@@ -291,7 +291,7 @@ def test_a_subset_can_be_used_as_a_list_again_and_says_what_is_missing(tmp_path,
         ("--4gqARaEJE", "missing", ""),
         ("-0RWZT-miFs", "present", "x/-0RWZT-miFs_000417.mp4"),
     ]
-    with pytest.raises(ListError, match="nothing is overwritten"):
+    with pytest.raises(ValueError, match="nothing is overwritten"):
         write_subset(listing, listing.entries, tmp_path / "out", clips)
 
 

@@ -311,6 +311,14 @@ def test_the_command_states_where_its_rate_comes_from(monkeypatch, capsys):
     assert rate["share"] == pytest.approx(answer["operations"] / 24 / step / 0.05e12)
 
 
+def test_few_clips_make_a_smaller_batch_as_in_training(capsys):
+    few = "benchmark predict --preset tiny --clips 21 --devices 2 --peak-tflops 1 --share 0.5"
+    assert main([*few.split(), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["batch"] == 20 and "the batch is 20 and not 32" in said.err
+    assert main([*few.split(), "--devices", "0"]) == 2 and "1 clip, epoch and device or more" in capsys.readouterr().err
+
+
 def test_the_check_runs_what_it_predicts(short_end, monkeypatch, capsys):
     monkeypatch.setattr(benchmark_predict, "matrix_peak", lambda *_: PEAK)
     assert main("benchmark predict --check 1 --clips 12 --steps 3 --repetitions 1 --json".split()) == 0
@@ -332,7 +340,7 @@ def test_the_share_of_a_core_is_that_which_the_process_got():
         ("--clips 100 --peak-tflops 989", "both --peak-tflops and --share"),
         ("--clips 100 --peak-tflops 989 --share 1.5", "up to 1"),
         ("", "Give --clips"),
-        ("--clips 10 --peak-tflops 1 --share 0.5", "cannot be drawn from 10 clips"),
+        ("--clips 10 --batch 32 --peak-tflops 1 --share 0.5", "cannot be drawn from 10 clips"),
         ("--clips 100 --devices 3 --peak-tflops 1 --share 0.5", "cannot be shared by 3 devices"),
         ("--clips 100 --epochs 0 --peak-tflops 1 --share 0.5", "1 clip, epoch and device or more"),
         ("--clips 100 --stage 3", "--stage 1 or 2"),

@@ -186,7 +186,7 @@ def test_other_settings_other_clips_and_other_files_are_refused_and_nothing_is_c
     with pytest.raises(ShardError, match="another source"):
         write(clips, folder)  # without the labels that it was begun with
     listing = sorted(clips.iterdir())
-    with pytest.raises(ShardError, match="holds other files already, such as 000.mp4"):
+    with pytest.raises(ValueError, match="holds other files already, such as 000.mp4"):
         write(clips, clips)
     assert contents(folder) == before and sorted(clips.iterdir()) == listing
     for wrong in ({"size": 0}, {"quality": 101}, {"frame_rate": 0.0}, {"max_seconds": 1e6}, {"clips_per_shard": 0}):

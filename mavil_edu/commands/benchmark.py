@@ -139,7 +139,7 @@ def predict(
         epochs: times that each clip is trained on.
         data: a folder of clips or shards: how fast they come is measured too, by one loader process.
         devices: that share each batch, all like the measured or the stated one.
-        batch: clips of a step, over all devices and rounds; by default the preset's.
+        batch: clips of a step, over all devices and rounds; by default the preset's, or fewer where there are not so many, as in training.
         accumulate: rounds that a step is computed in: fewer clips at once, less memory.
         precision: as Lightning Fabric names it; a measured device has to have units for it.
         stage: of the paper: 1 predicts patches, 2 a teacher's tokens.
@@ -159,6 +159,7 @@ def predict(
     from mavil_edu import benchmark_predict as predicting
     from mavil_edu.cost import Plan, Reading
     from mavil_edu.data.source import open_run
+    from mavil_edu.run import with_fitting_batch
 
     config = PRESETS[preset]()
     if check:
@@ -173,11 +174,17 @@ def predict(
         raise ValueError("Give --clips, how many there are to train on, or --data, the folder that holds them.")
     if clips_per_second is not None and (data is not None or clips_per_second <= 0):
         raise ValueError(f"--clips-per-second is {clips_per_second:g}; give a rate above 0, and no --data, whose rate is measured.")
-    config = replace(config, train=replace(config.train, batch=batch or config.train.batch, accumulate=accumulate, precision=precision))
+    asked = config.train.batch if batch is None else batch
+    config = replace(config, train=replace(config.train, batch=asked, accumulate=accumulate, precision=precision))
     reading = Reading(clips_per_second)
     if data is not None:
         found = open_run(data, None, config.model, config.train.augment, seed=0)
         clips, held_out = clips or len(found.training), len(found.evaluation) if held_out is None else held_out
+    if batch is None and min(clips, devices) >= 1:
+        config, note = with_fitting_batch(config, clips, devices)
+        if note:
+            say(note)
+    if data is not None:
         at_once = min(config.train.batch, len(found.training))
         say(f"reading clips from {data}")
         reading = predicting.reading_of(found.training, at_once, epochs, workers=1)

@@ -77,7 +77,7 @@ def inpaint(
     Example: mavil-edu inpaint --hide audio --checkpoint runs/mine --data my_clips --json
 
     Args:
-        out: a folder for the pictures, films and sounds of 3 clips, and inpaint.json.
+        out: a new or empty folder for the pictures, films and sounds of 3 clips, and inpaint.json.
         hide: the modality that is hidden: audio (the sound) or video (the picture).
         ratio: share of its patches that is hidden.
         partner_ratio: share of the other modality's patches that is hidden.
@@ -94,11 +94,12 @@ def inpaint(
     from mavil_edu.checkpoint import write_json
     from mavil_edu.data.batch import evaluation_batch
     from mavil_edu.evaluate import position_means
+    from mavil_edu.folders import check_new
     from mavil_edu.inpaint import WORDS, fill, hiding, summary_of
     from mavil_edu.inpaint_files import write_inpainted
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give --out a folder.")
+    if out is not None:
+        check_new(out)
     if clips < 2:
         raise ValueError(f"--clips is {clips}; each clip is compared with another's partner, which needs 2 or more.")
     objective = hiding(hide, ratio, partner_ratio)

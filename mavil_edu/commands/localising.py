@@ -57,7 +57,7 @@ def localise(
     Args:
         clip: a media file with sound and picture.
         checkpoint: a run's folder, a model's folder or a name on the Hub; "tiny-squares" comes with the package.
-        out: a folder for the film with its heat map and the filmstrip; needed with CLIP; without, for 3 examples and localise.json.
+        out: a new or empty folder for the film with its heat map and the filmstrip; needed with CLIP; else for 3 examples and localise.json.
         clips: how many clips are generated and scored.
         seed: of these clips.
         difficulty: of these clips.
@@ -69,10 +69,11 @@ def localise(
 
     from mavil_edu import MAViL, localise_files
     from mavil_edu.checkpoint import write_json
+    from mavil_edu.folders import check_new
     from mavil_edu.localise_world import score_world
 
-    if out is not None and out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give --out a folder.")
+    if out is not None:
+        check_new(out)
     if clip is not None and out is None:
         raise ValueError("Say where the film is to be written: --out FOLDER.")
     model = MAViL.from_pretrained(checkpoint)

@@ -149,7 +149,7 @@ def reconstruct(
 
     Args:
         clip: any media file with sound, picture or both.
-        out: a folder for the results.
+        out: a new or empty folder for the results.
         checkpoint: a run's folder, a model's folder or a name on the Hub; by default the small model that comes with the package.
         audio_ratio: share of the sound's patches that is hidden.
         video_ratio: share of the picture's patches that is hidden.

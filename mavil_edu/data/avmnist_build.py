@@ -18,6 +18,7 @@ import numpy as np
 
 from mavil_edu.checkpoint import write_folder, write_text
 from mavil_edu.data.avmnist import COLUMNS, PICTURE_FILE, SOUND_FILE, SPLITS, Pair, pairs_file
+from mavil_edu.folders import check_new
 
 RATE = 8000  # of the recordings
 TIMEOUT = 60  # seconds without an answer, after which a download has failed
@@ -188,8 +189,7 @@ def build(folder: Path, seed: int = 0, sources: Sources | None = None) -> dict[s
     fails, is not what it was, or the folder holds something.
     """
     sources = sources or Sources()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not an empty folder. Give another --out; nothing is overwritten.")
+    check_new(folder)
     sound, picture = _recordings(sources), _images(sources, seed)
     pairs = {
         pairs_file(protocol, split): pair_up(sound, picture, protocol, split, seed)

@@ -14,6 +14,7 @@ from mavil_edu.checkpoint import write_text
 from mavil_edu.data.audioset import counts_line, is_title, read_audioset
 from mavil_edu.data.listing import Entry, ListError, Listing, find_clips, read_rows
 from mavil_edu.data.vggsound import read_vggsound
+from mavil_edu.folders import check_new
 
 Kind = Literal["vggsound", "audioset"]
 READERS = {"vggsound": read_vggsound, "audioset": read_audioset}
@@ -83,10 +84,9 @@ def write_subset(listing: Listing, drawn: list[Entry], out: Path, clips: Path | 
 
     clips: the folder of downloaded clips; `status.csv` then says of each drawn clip `present` or `missing`, and its path in that folder.
     Returns the counts: `drawn`, `classes` (clips by class), and with `clips` also `present` and `missing`.
-    Raises ListError where `out` is not new or empty.
+    Raises ValueError where `out` is not new or empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ListError(f"{out} is not an empty folder. Give another --out; nothing is overwritten.")
+    check_new(out)
     counts = {"drawn": len(drawn), "classes": dict(sorted(Counter(name for entry in drawn for name in entry.labels).items()))}
     if clips is not None:
         found = dict(zip(((entry.id, entry.start) for entry in listing.entries), find_clips(listing.entries, clips), strict=True))

@@ -39,6 +39,7 @@ from mavil_edu.data.shard_files import (
     read_json,
     sha256_of,
 )
+from mavil_edu.folders import check_new
 from mavil_edu.progress import ProgressBar
 
 PLAN, LOCK = "plan.json", ".lock"  # which clips go in, found once; and who is writing
@@ -206,10 +207,7 @@ def _alone(out: Path) -> Iterator[None]:
 
     ours = (LOCK, PLAN, f".{PLAN}.")  # the last one: a plan that was being written when the command was killed
     if out.is_dir() and not (out / PLAN).exists():
-        if other := sorted(path.name for path in out.iterdir() if not path.name.startswith(ours)):
-            raise ShardError(
-                f"{out} holds other files already, such as {other[0]}. Give --out a new or empty folder; nothing is overwritten."
-            )
+        check_new(out, beside={path.name for path in out.iterdir() if path.name.startswith(ours)})
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as lock:
         try:

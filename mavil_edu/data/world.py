@@ -20,6 +20,7 @@ from mavil_edu.data.difficulty import DifficultyName
 from mavil_edu.data.factors import Factors, impacts_within, labels, sample_factors
 from mavil_edu.data.world_picture import object_place, render_video
 from mavil_edu.data.world_sound import render_audio
+from mavil_edu.folders import check_new
 from mavil_edu.memory import give_back
 from mavil_edu.progress import tracked
 
@@ -126,16 +127,14 @@ def write_world(
 
     `places.csv` tells where the sounding object is in each frame: the box around it, left and right in picture widths, top and bottom in
     picture heights from above; it may hang over the picture's edge.
-    Raises ValueError where `out` holds other files already, or a number cannot be.
+    Raises ValueError where `out` is not new or empty but for a README.md and a LICENSE.txt, or a number cannot be.
     """
     if clips < 1 or seconds < 0.1 or size < 16:
         raise ValueError(f"Ask for 1 clip or more, of 0.1 s and 16 pixels or more, not {clips} of {seconds:g} s and {size} pixels.")
     from mavil_edu import media  # PyAV, which clips in memory do not need
 
     names = [f"{index:0{max(3, len(str(clips - 1)))}d}.mp4" for index in range(clips)]
-    expected = {*names, "labels.csv", "places.csv", "LICENSE.txt", "README.md"}
-    if out.exists() and (other := sorted(p.name for p in out.iterdir() if p.name not in expected)):
-        raise ValueError(f"{out} holds other files already, such as {other[0]}. Give --out a new or empty folder; nothing is overwritten.")
+    check_new(out, beside={"LICENSE.txt", "README.md"})
     out.mkdir(parents=True, exist_ok=True)
     factors = sample_factors(clips, seed, seconds, difficulty=difficulty)
     times = torch.arange(round(seconds * frame_rate), dtype=torch.float64) / frame_rate
