@@ -203,7 +203,7 @@ def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
     rows: of metrics.jsonl. terms: name in the rows -> title; names that no row has are left out.
     """
     terms = {name: title for name, title in terms.items() if any(row.get(name) is not None for row in rows)}
-    figure, axes = _axes(2.9 * max(len(terms), 1), 2.4, 1, max(len(terms), 1))
+    figure, axes = _axes(2.9 * max(len(terms), 1), 2.7, 1, max(len(terms), 1))
     parts = []
     for ax, (name, title) in zip(axes[0], terms.items(), strict=False):
         bars = {}  # trivial answer -> what it is the answer of
@@ -227,13 +227,21 @@ def curves(rows: list[dict], terms: dict[str, str]) -> Picture:
         ax.set_title(title, fontsize=9, color=INK)
         ax.set_xlabel("step", fontsize=8, color=INK)
         ax.grid(color=GRID, linewidth=0.4)
-        if len(bars) > 1 or ax is axes[0, 0]:
-            ax.legend(fontsize=7, facecolor=PAPER, edgecolor=GRID, labelcolor=INK)
         beside = ", ".join(f"{label} {place:.2f}" for label, place in named.items())
         beside = beside or (trivial is not None and f"trivial {trivial:.2f}")
         parts.append(f"{title} {last:.2f}" + (f" ({beside})" if beside else ""))
     if not terms:
         return Picture(figure, "No losses were written.")
+    lines = {line.get_label(): line for ax in axes[0] for line in ax.get_lines()}  # one legend below all, where it hides no curve
+    figure.legend(
+        lines.values(),
+        lines,
+        loc="outside lower center",
+        ncols=min(len(lines), len(terms) * 3 // 2),
+        fontsize=7,
+        frameon=False,
+        labelcolor=INK,
+    )
     return Picture(figure, f"Losses after {max(r['step'] for r in rows)} steps: {'; '.join(parts)}.")
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from mavil_edu import figures
 from mavil_edu.checkpoint import write_text
-from mavil_edu.scorecard import caption, table_rows
+from mavil_edu.scorecard import caption, left_out, table_rows
 
 FEW_STEPS = 300  # of `tiny`: 48 ended above the best trivial answers, 363 below them (sound by 4 %, pictures by 32 %)
+FEW_CLIPS = 20  # of fewer held-out clips, one found more or less moves a share by over 5 points
 FEW = "So few steps seldom beat the answers that need no learning."
 
 TERMS = {
@@ -66,6 +67,14 @@ ABOUT = {  # by the target's kind: what the model learnt, and what its trivial a
     ),
 }
 KINDS = {".png": "image/png", ".wav": "audio/wav", ".mp4": "video/mp4"}
+
+
+def few_clips(held_out: int) -> str:
+    """What so few held-out clips can tell, and what to do."""
+    return (
+        f"Only {held_out} clip{'s were' if held_out != 1 else ' was'} measured: shares of so few tell little. "
+        "Give more clips, or others by --eval-data."
+    )
 
 
 def _source(path: Path) -> str:
@@ -139,7 +148,7 @@ def _recalls(summary: dict) -> list[tuple[str, int, float, float]]:
         for way, title in (("audio_to_video", "find the picture of a sound"), ("video_to_audio", "find the sound of a picture"))
         for k in (1, 5)
     ]
-    return [row for row in measured if row[2] is not None and row[3]]
+    return [row for row in measured if row[2] is not None and row[3] and row[3] < 1]  # among k clips or fewer, all are found
 
 
 def _style(ours: float, chance: float, clips: int | str) -> str:
@@ -183,6 +192,9 @@ def _about_clips(summary: dict) -> str:
     text = f"<p>{counts}; measured on {clips.get('held_out', '?')} clips: {held}.</p>"
     if isinstance(steps, int) and steps < FEW_STEPS:
         text += f"<p>{FEW}</p>"
+    held_out = clips.get("held_out")
+    if isinstance(held_out, int) and held_out < FEW_CLIPS:
+        text += f"<p>{few_clips(held_out)}</p>"
     if silent := clips.get("silent_windows"):
         text += f"<p>{silent} draws gave no sample (silent, or not readable) and were left out.</p>"
     if skipped := clips.get("skipped"):
@@ -223,7 +235,7 @@ def _scorecard(run: Path) -> str:
     heading, rows = table_rows(card)
     head = "".join(f"<th>{_say(name)}</th>" for name in heading)
     body = "".join(f"<tr><td>{_say(row[0])}</td>{''.join(f'<td class=n>{_say(text)}</td>' for text in row[1:])}</tr>" for row in rows)
-    left = "".join(f"<p>{_say(column)} was left out: {_say(reason)}</p>" for column, reason in card["left_out"].items())
+    left = "".join(f"<p>{_say(sentence)}</p>" for sentence in left_out(card))
     return (
         "<h2>What the embeddings hold</h2><p>Labels are used here for the first time: small probes are fitted on the embeddings of "
         "training clips and asked about held-out ones. Raw features are the mean over time of the log-mel spectrogram, and an 8 × 8 "
@@ -240,7 +252,7 @@ def write_report(run: Path) -> Path:
     summary, examples = _read_json(run / "summary.json", {}), _read_json(run / "examples.json", [])
     rows = _read_rows(run / "metrics.jsonl")
     picture = figures.curves(rows, TERMS)
-    picture.save(run / "figures" / "curves.png")
+    drawn = picture.save(run / "figures" / "curves.png")
 
     shown = "".join(_example(run, example) for example in examples)
     space = SPACES.get(summary.get("target"), summary.get("target"))
@@ -274,7 +286,7 @@ reaches without learning: {trivial}</p>
 {_scorecard(run)}
 <h2>Clips</h2>
 {clips}
-<h2>Training</h2>{figures.image_html(picture.png(), picture.sentence)}
+<h2>Training</h2>{figures.image_html(drawn.read_bytes(), picture.sentence)}
 <h2>How it was made</h2>
 <p>{made}.<br>
 <code>{_say(summary.get("command", ""))}</code><br>{versions}</p>

@@ -75,7 +75,7 @@ def probe_table(
         if name not in shared:
             raise ProbeError(f"There is no column {name!r}; these clips have {', '.join(shared) or 'no labels'}.")
     rows, left_out = [], {}
-    for column in columns or shared:
+    for column in shared if columns is None else columns:
         try:
             for method in methods:
                 for modality in MODALITIES:
@@ -156,7 +156,7 @@ def table_rows(card: dict) -> tuple[list[str], list[list[str]]]:
     rows = []
     models = card["retrieval"]  # nothing for sounds without pictures
     for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")) if models else ():
-        for k in (1, 5, 10):
+        for k in (k for k in (1, 5, 10) if k < models[OURS]["clips"]):  # among fewer, all are found
             chance = f"{100 * models[OURS][f'chance_r{k}']:.1f}"
             rows.append([f"{label}: R@{k}, %", *(f"{100 * models[n][way][f'r{k}']:.1f}" if n in models else "" for n in kinds), chance])
         ranks = [f"{models[n][way]['median_rank']:.0f}" if n in models else "" for n in kinds]
@@ -184,6 +184,14 @@ def caption(card: dict) -> str:
     return f"{clips['held_out']} held-out clips; probes fitted on {clips['fitted']} others; ± one standard error over clips"
 
 
+def left_out(card: dict) -> list[str]:
+    """What was not asked, a sentence for each reason."""
+    columns: dict[str, list[str]] = {}
+    for column, reason in card["left_out"].items():
+        columns.setdefault(reason, []).append(column)
+    return [f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} left out: {reason}" for reason, names in columns.items()]
+
+
 def print_table(card: dict) -> None:
     """The scorecard in the terminal, on standard output; where the terminal is narrow, errors stand below their numbers."""
     heading, rows = table_rows(card)
@@ -203,5 +211,5 @@ def print_table(card: dict) -> None:
     wide = drawn(narrow=False)
     fits = Measurement.get(console, console.options.update(width=1000), wide).maximum <= console.width
     console.print(wide if fits else drawn(narrow=True))
-    for column, reason in card["left_out"].items():
-        console.print(f"{column} was left out: {reason}", markup=False)
+    for sentence in left_out(card):
+        console.print(sentence, markup=False)

@@ -49,6 +49,7 @@ def clips(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     for file in sorted(SAMPLES.glob("*.mp4"))[:12]:
         (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "labels.csv").write_text("".join((SAMPLES / "labels.csv").read_text().splitlines(keepends=True)[:13]))
     (folder / "broken.mp4").write_bytes(b"not a film")
     (folder / "empty.webm").write_bytes(b"")
     (folder / "notes.txt").write_text("no media file")
@@ -105,8 +106,16 @@ def test_pretrain_writes_everything_that_others_rely_on(run, clips):
     assert "broken.mp4" in report
 
 
+def test_of_few_held_out_clips_no_share_is_told_that_cannot_be_missed_and_no_probe_is_asked(run):
+    card = json.loads((run / "evaluation.json").read_text())
+    assert card["probes"] == [] and len(card["left_out"]) == 6 and card["left_out"]["material"].startswith("1 held-out clips are too few")
+    report = (run / "report.html").read_text()
+    assert "were left out: 1 held-out clips are too few; it takes 20." in report and "R@" not in report
+    assert "Only 1 clip was measured" in report and "--eval-data" in report
+
+
 def test_a_run_is_never_overwritten_and_can_be_resumed_when_it_is_complete(run, clips):
-    refused(here("pretrain", "--data", clips, "--out", run, "--steps", 3), "--resume", "not empty")
+    refused(here("pretrain", "--data", clips, "--out", run, "--steps", 3), "--resume", "holds a run already")
     refused(here("pretrain", "--data", SAMPLES, "--out", run, "--resume"), "not those")
     before = (run / "model" / "model.safetensors").read_bytes()
     done = mavil("pretrain", "--data", clips, "--out", run, "--resume")
@@ -313,4 +322,7 @@ def test_the_demo_writes_its_report_keeps_its_clips_and_never_loses_an_earlier_r
     assert len(json.loads((tmp_path / "demo" / "examples.json").read_text())) == 6
     assert "best trivial answer" in done.stderr and "report.html" in done.stderr
     few = "So few steps seldom beat the answers that need no learning."
-    assert few in done.stderr and few in (tmp_path / "demo" / "report.html").read_text()
+    report = (tmp_path / "demo" / "report.html").read_text()
+    assert few in done.stderr and few in report
+    assert json.loads((tmp_path / "demo" / "evaluation.json").read_text())["probes"], "200 clips are enough"
+    assert "R@5" in report and "R@5" in done.stderr and "too few" not in report and "measured: shares" not in report + done.stderr

@@ -66,6 +66,18 @@ def test_a_loss_stands_beside_the_trivial_answer_of_its_own_batch():
     assert sorted(round(line.get_ydata()[0], 2) for line in lines) == [4.16, 4.85]
 
 
+def test_the_legend_of_curves_lies_below_all_panels_and_names_each_line_once():
+    rows = [{"step": s, "audio_mse": 1.0, "audio_mse_trivial": 0.8, "inter": 4.5, "inter_trivial": 4.85} for s in range(4)]
+    rows.append({"step": 3, "audio_mse": 0.9, "audio_mse_trivial": 0.8, "inter": 4.4, "inter_trivial": 4.16, "held_out": True})
+    figure = figures.curves(rows, {"audio_mse": "audio", "inter": "InfoNCE"}).figure
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["training", "held-out clips", "best trivial answer", "trivial answer, training", "trivial answer, held-out clips"]
+    assert legend.get_window_extent().y1 <= min(ax.get_window_extent().y0 for ax in figure.axes)
+    assert 0 <= legend.get_window_extent().x0 and legend.get_window_extent().x1 <= figure.bbox.width
+
+
 def test_where_nothing_is_hidden_no_error_is_said():
     views = {name: torch.zeros(4, 8, 8, 3, dtype=torch.uint8) for name in "abcd"}
     spectrograms = {name: torch.randn(32, 16) for name in "abcd"}

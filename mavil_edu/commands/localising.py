@@ -57,7 +57,7 @@ def localise(
     Args:
         clip: a media file with sound and picture.
         checkpoint: a run's folder, a model's folder or a name on the Hub; "tiny-squares" comes with the package.
-        out: a new or empty folder for the film with its heat map and the filmstrip; needed with CLIP; else for 3 examples and localise.json.
+        out: a new or empty folder for the film with its heat map, and a filmstrip; needed with CLIP; else for 3 examples and numbers.
         clips: how many clips are generated and scored.
         seed: of these clips.
         difficulty: of these clips.

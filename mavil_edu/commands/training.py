@@ -12,6 +12,8 @@ TINY = tiny()
 
 def tell(out: Path, summary: dict) -> None:
     """A run's verdict in the terminal."""
+    from mavil_edu.report import FEW_CLIPS, few_clips
+
     if summary["shuffled_pairs"]:
         say("This is a control: it was trained on shuffled pairs, each sound with another clip's picture, and is measured on true ones.")
     if summary["target"] == "teacher":
@@ -22,8 +24,11 @@ def tell(out: Path, summary: dict) -> None:
         say(f"{name}: masked MSE {ours:.3f}, {abs(gain):.0f} % {'below' if gain > 0 else 'ABOVE'} the best trivial answer's {best:.3f}")
     r = summary["retrieval"]
     for way, label in (("audio_to_video", "sound to picture"), ("video_to_audio", "picture to sound")):
-        say(f"{label}, {r['clips']} clips: R@1 {100 * r[way]['r1']:.1f} % (chance {100 * r['chance_r1']:.1f}), "
-             f"R@5 {100 * r[way]['r5']:.1f} % (chance {100 * r['chance_r5']:.1f})")  # fmt: skip
+        shares = [f"R@{k} {100 * r[way][f'r{k}']:.1f} % (chance {100 * r[f'chance_r{k}']:.1f})" for k in (1, 5) if k < r["clips"]]
+        if shares:  # among k clips or fewer, all are found
+            say(f"{label}, {r['clips']} clips: {', '.join(shares)}")
+    if r["clips"] < FEW_CLIPS:
+        say(few_clips(r["clips"]))
     say(f"Open {out / 'report.html'} in a browser to see {'it' if summary['target'] == 'teacher' else 'and hear it'}.")
 
 
