@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from mavil_edu.card import model_card, run_of
 from mavil_edu.config import ModelConfig, from_dict, to_dict
-from mavil_edu.sharding import part_of
+from mavil_edu.sharding import part_of, whole_moments
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, STATE_FILE = "model.safetensors", "config.json", "README.md", "state.json"
 OPTIMISER_FILE, RANDOM_FILE = "optimiser.safetensors", "random.safetensors"
@@ -299,22 +299,24 @@ def load_model(build: Callable[[ModelConfig], nn.Module], folder_or_name: str | 
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimiser_state: dict[str, Any], state: dict[str, Any], random: dict[str, Tensor] | None = None
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any], random: dict[str, Tensor] | None = None
 ) -> None:
     """Writes all that a run needs to go on, as one folder moved into place by one rename, and removes others.
 
     Kept are the two newest, and of all the one whose `state["held_out"]`, the total loss on held-out clips, is lowest, where it is known.
-    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. optimiser_state: the
-    optimiser's `state_dict`. state: what JSON can hold. random: the states of random generators, by name.
+    folder: the run's `checkpoints/`; the new one is `step-0001234` in it, by `state["step"]`. optimiser: where its moments are sharded,
+    all other processes meanwhile go through `whole_moments`. state: what JSON can hold. random: the states of random generators, by name.
     """
-    moments = {f"{index}.{name}": value for index, values in optimiser_state["state"].items() for name, value in values.items()}
 
     def fill(place: Path) -> None:
         _save_tensors(tensors_of(model), place / MODEL_FILE)
-        _save_tensors({name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in moments.items()}, place / OPTIMISER_FILE)
+        for number, part in enumerate(whole_moments(optimiser)):
+            _save_tensors(part, place / (f"{number}-{OPTIMISER_FILE}" if number else OPTIMISER_FILE))
+            del part  # before the next one is gathered
         if random:
             _save_tensors({name: value.cpu().contiguous() for name, value in random.items()}, place / RANDOM_FILE)
-        write_json(place / STATE_FILE, state | {"param_groups": optimiser_state["param_groups"]})
+        more = {"optimiser_files": number + 1, "param_groups": optimiser.state_dict()["param_groups"]}
+        write_json(place / STATE_FILE, state | more)
 
     write_folder(folder / f"step-{state['step']:07d}", fill)
     found = list_checkpoints(folder)
@@ -351,6 +353,10 @@ def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
     try:
         state = read_json(newest / STATE_FILE)
         weights, packed = load_file(newest / MODEL_FILE), load_file(newest / OPTIMISER_FILE)
+        if type(files := state.pop("optimiser_files", 1)) is not int or files < 1:
+            raise ValueError(f"{STATE_FILE} counts {files!r:.40} files of the optimiser")
+        for number in range(1, files):
+            packed |= load_file(newest / f"{number}-{OPTIMISER_FILE}")
         random = load_file(newest / RANDOM_FILE) if (newest / RANDOM_FILE).exists() else {}
         for name, tensors in ((MODEL_FILE, weights), (OPTIMISER_FILE, packed)):
             _check_finite(tensors, newest / name)

@@ -141,11 +141,11 @@ class Logbook:
         self.model.train()
         return losses["total"]
 
-    def save(self, optimiser_state: dict, state: dict, fabric: Fabric) -> None:
-        """`model/`, and a checkpoint. optimiser_state: the whole `state_dict`."""
+    def save(self, optimiser: torch.optim.Optimizer, state: dict, fabric: Fabric) -> None:
+        """`model/`, and a checkpoint, as `save_checkpoint` takes it."""
         scaler = fabric.strategy.precision.state_dict()  # of 16-mixed; empty otherwise
         with writing(self.run):
             self.metrics.to_disk()
             save_model(self.model, self.run / "model")  # before: a run that is killed in between writes it again when it is resumed
             state = state | {"scaler": scaler}
-            save_checkpoint(self.run / "checkpoints", self.model, optimiser_state, state, random_states(fabric.device))
+            save_checkpoint(self.run / "checkpoints", self.model, optimiser, state, random_states(fabric.device))

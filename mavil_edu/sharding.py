@@ -4,6 +4,7 @@ A block's weights are gathered in every process while it is computed, and droppe
 process 0 gathers a whole model in main memory. What this needs is imported where it is used: it takes a second and more.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
+
+PART = 2**29  # bytes of an optimiser's moments that process 0 gathers at once
 
 
 def shard(module: nn.Module, mesh: "DeviceMesh") -> nn.Module:
@@ -50,15 +54,19 @@ def gather_into(target: nn.Module | None, sharded: nn.Module) -> None:
             own[name].copy_(whole)
 
 
-def gathered_state(optimiser: torch.optim.Optimizer, keep: bool) -> dict[str, Any]:
-    """An optimiser's `state_dict`, whole, on the CPU where it was sharded; every process takes part.
+def whole_moments(optimiser: torch.optim.Optimizer, keep: bool = True) -> Iterator[dict[str, Tensor]]:
+    """An optimiser's moments by "parameter.name", whole and on the CPU, in parts of `PART` bytes or a little more.
 
-    keep: False drops each tensor as soon as it is gathered, in processes that do not save.
+    Where they are sharded, every process has to go through all parts. keep: False in those that do not save; their parts are empty.
     """
-    state = optimiser.state_dict()
-
-    def one(value: Any) -> Any:
-        whole = gathered(value)
-        return value if whole is value else whole.cpu() if keep else None
-
-    return state | {"state": {i: {name: one(value) for name, value in values.items()} for i, values in state["state"].items()}}
+    part, size = {}, 0
+    for index, values in optimiser.state_dict()["state"].items():
+        for name, value in values.items():
+            if size >= PART:
+                yield part
+                part, size = {}, 0
+            whole = torch.as_tensor(gathered(value))
+            if keep:
+                part[f"{index}.{name}"] = whole.detach().cpu().contiguous()
+                size += whole.nbytes
+    yield part

@@ -42,7 +42,7 @@ from mavil_edu.processes import (
     meeting,
     share_of,
 )
-from mavil_edu.sharding import gather_into, gathered, gathered_state
+from mavil_edu.sharding import gather_into, gathered, whole_moments
 from mavil_edu.start import start_from
 
 GENERATION = 1_000_003  # between the seeds of a teacher's and its student's first weights
@@ -348,9 +348,11 @@ def train(
                 if saves:
                     progress.note(from_all(fabric, skipped))
                     skipped.clear()
-                    optimiser_state = gathered_state(optimiser, keep=first)
                     if first:
-                        book.save(optimiser_state, asdict(progress) | origin, fabric)
+                        book.save(optimiser, asdict(progress) | origin, fabric)
+                    else:
+                        for _ in whole_moments(optimiser, keep=False):  # which process 0 gathers
+                            pass
                 if stop and not last:
                     raise KeyboardInterrupt(f"stopped by {stop.name} after step {progress.step}")
     return (bare if shown is None else shown.to(fabric.device)).eval(), progress

@@ -18,7 +18,7 @@ from test_train import Noise, held_out_of, small_config
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from mavil_edu import train
+from mavil_edu import sharding, train
 from mavil_edu.data.batch import Batch
 from mavil_edu.data.loader import training_steps
 from mavil_edu.launch import free_port, variables
@@ -109,6 +109,7 @@ def run(name: str, rank: int, ranks: int, out: Path) -> None:
 def broken_off(name: str, stops: bool, rank: int, ranks: int, out: Path) -> None:
     """The same run, which two processes leave when one of them, and not the one that writes, is told to end; others end it."""
     config, place = small_config(shard_weights=name.startswith("sharded")), out / name
+    sharding.PART = 2**14  # bytes: moments are written in several files
     if stops and rank == 1:
         rate = train.learning_rate
         train.learning_rate = lambda step, schedule: (os.kill(os.getpid(), signal.SIGTERM) if step == 2 else None, rate(step, schedule))[1]

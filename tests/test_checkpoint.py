@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,10 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mavil_edu import MAViL, tiny
+from mavil_edu import MAViL, sharding, tiny
 from mavil_edu import checkpoint as checkpoint_module
 from mavil_edu.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint, save_model
 from mavil_edu.config import ModelConfig
+from mavil_edu.sharding import whole_moments
 from mavil_edu.train import make_optimiser
 
 CONFIG = tiny()
@@ -93,7 +95,7 @@ def test_a_resumed_optimiser_steps_exactly_as_one_that_never_stopped(tmp_path):
     model = model_of(1)
     optimiser = make_optimiser(model, CONFIG.train)
     step(model, optimiser, 1)
-    save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": 1, "drawn": 64})
+    save_checkpoint(tmp_path, model, optimiser, {"step": 1, "drawn": 64})
     other = model_of(2)
     other_optimiser = make_optimiser(other, CONFIG.train)
     assert load_checkpoint(tmp_path, other, other_optimiser) == {"step": 1, "drawn": 64}
@@ -102,11 +104,64 @@ def test_a_resumed_optimiser_steps_exactly_as_one_that_never_stopped(tmp_path):
     assert torch.equal(weights(model), weights(other))
 
 
+def test_large_moments_are_written_in_parts_and_read_as_one(tmp_path, monkeypatch):
+    model = model_of(1)
+    optimiser = make_optimiser(model, CONFIG.train)
+    step(model, optimiser, 1)
+    save_checkpoint(tmp_path / "one", model, optimiser, {"step": 1})
+    monkeypatch.setattr(sharding, "PART", 2**16)
+    save_checkpoint(tmp_path / "parts", model, optimiser, {"step": 1})
+    parts = sorted((tmp_path / "parts" / "step-0000001").glob("*optimiser.safetensors"))
+    tensors = [load_file(part) for part in parts]
+    whole = load_file(tmp_path / "one" / "step-0000001" / "optimiser.safetensors")
+    largest = max(value.nbytes for value in whole.values())
+    assert len(parts) > 2 and max(sum(value.nbytes for value in part.values()) for part in tensors) < 2**16 + largest
+    assert sum(map(len, tensors)) == len(whole) and all(torch.equal(v, whole[name]) for part in tensors for name, v in part.items())
+    other = model_of(2)
+    other_optimiser = make_optimiser(other, CONFIG.train)
+    assert load_checkpoint(tmp_path / "parts", other, other_optimiser) == {"step": 1}
+    for m, o in ((model, optimiser), (other, other_optimiser)):
+        step(m, o, 2)
+    assert torch.equal(weights(model), weights(other))
+    parts[0].rename(tmp_path / "away")
+    with pytest.raises(ValueError, match="Remove that folder"):
+        load_checkpoint(tmp_path / "parts", other, other_optimiser)
+    state = tmp_path / "one" / "step-0000001" / "state.json"
+    for wrong in ('"2"', "0", "true", "2.5", "null"):
+        state.write_text(state.read_text().replace('"optimiser_files": 1', f'"optimiser_files": {wrong}'))
+        with pytest.raises(ValueError, match="files of the optimiser"):
+            load_checkpoint(tmp_path / "one", other, other_optimiser)
+        state.write_text(state.read_text().replace(f'"optimiser_files": {wrong}', '"optimiser_files": 1'))
+
+
+def test_of_sharded_moments_only_one_part_is_held_whole_at_a_time(tmp_path, monkeypatch):
+    gathered = weakref.WeakSet()
+
+    class Sharded:
+        def full_tensor(self):
+            gathered.add(whole := torch.ones(1000))
+            seen.append(sum(one.nbytes for one in gathered))
+            return whole
+
+    class Optimiser:
+        def state_dict(self):
+            return {"state": {i: {"exp_avg": Sharded()} for i in range(40)}, "param_groups": []}
+
+    seen: list[int] = []
+    monkeypatch.setattr(sharding, "PART", 8000)
+    save_checkpoint(tmp_path, model_of(1), Optimiser(), {"step": 1})
+    assert len(seen) == 40 and max(seen) <= 8000 and not gathered
+    assert len(list((tmp_path / "step-0000001").glob("*optimiser.safetensors"))) == 20
+    for _ in whole_moments(Optimiser(), keep=False):
+        pass
+    assert len(seen) == 80 and max(seen[40:]) <= 8000, "processes that do not save gather as many, and keep none"
+
+
 def test_the_two_newest_checkpoints_are_kept(tmp_path):
     model = model_of(1)
     optimiser = make_optimiser(model, CONFIG.train)
     for number in (9, 10, 200):
-        save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": number})
+        save_checkpoint(tmp_path, model, optimiser, {"step": number})
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000010", "step-0000200"]
     assert load_checkpoint(tmp_path, model, optimiser) == {"step": 200}
 
@@ -115,9 +170,9 @@ def test_beside_the_two_newest_the_one_that_did_best_on_held_out_clips_is_kept(t
     model = model_of(1)
     optimiser = make_optimiser(model, CONFIG.train)
     for number, held_out in enumerate([3.0, 1.0, None, 2.0, 2.5], start=1):
-        save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": number, "held_out": held_out})
+        save_checkpoint(tmp_path, model, optimiser, {"step": number, "held_out": held_out})
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000002", "step-0000004", "step-0000005"]
-    save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": 6, "held_out": 0.5})
+    save_checkpoint(tmp_path, model, optimiser, {"step": 6, "held_out": 0.5})
     assert [p.name for p in list_checkpoints(tmp_path)] == ["step-0000005", "step-0000006"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-0000005", "step-0000006"]
 
@@ -128,7 +183,7 @@ def test_a_damaged_checkpoint_is_told_with_the_way_out(tmp_path, file):
     optimiser = make_optimiser(model, CONFIG.train)
     step(model, optimiser, 1)
     for number in (1, 2):
-        save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": number})
+        save_checkpoint(tmp_path, model, optimiser, {"step": number})
     damaged = tmp_path / "step-0000002" / file
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(ValueError, match="step-0000002 cannot be read .*Remove that folder"):

@@ -194,7 +194,7 @@ def test_a_json_file_that_is_none_is_named_wherever_it_is_read(tmp_path, what):
     model, run = MAViL(CONFIG), tmp_path / "run"
     optimiser = make_optimiser(model, CONFIG.train)
     save_model(model, run / "model")
-    save_checkpoint(run / "checkpoints", model, optimiser.state_dict(), {"step": 1})
+    save_checkpoint(run / "checkpoints", model, optimiser, {"step": 1})
     (run / "config.json").write_bytes(TEXTS[what])
     (run / "checkpoints" / "step-0000001" / "state.json").write_bytes(TEXTS[what])
     with pytest.raises(ValueError, match=r"config\.json .*(cannot be read|holds)"):
@@ -245,7 +245,7 @@ def saved(tmp_path) -> tuple[Path, MAViL, torch.optim.Optimizer]:
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimiser.step()
-    save_checkpoint(tmp_path, model, optimiser.state_dict(), {"step": 1})
+    save_checkpoint(tmp_path, model, optimiser, {"step": 1})
     return tmp_path / "step-0000001", model, optimiser
 
 
@@ -295,7 +295,7 @@ def test_a_stored_progress_of_other_kinds_is_refused(tmp_path):
     model, fabric = MAViL(CONFIG), make_fabric(CONFIG)
     optimiser = make_optimiser(model, CONFIG.train)
     state = {"step": 3, "drawn": 96, "seconds": 1.5, "skipped": {"a.mp4": "silent"}, "held_out": None}
-    save_checkpoint(tmp_path / "checkpoints", model, optimiser.state_dict(), state)
+    save_checkpoint(tmp_path / "checkpoints", model, optimiser, state)
     assert _go_on(tmp_path, CONFIG, model, optimiser, fabric) == Progress(**state)
     path = tmp_path / "checkpoints" / "step-0000003" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"drawn": "many"}))

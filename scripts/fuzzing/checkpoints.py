@@ -42,7 +42,7 @@ def prepare(place: Path) -> Saved:
     optimiser.step()
     save_model(model, whole / "model")
     state = {"step": 3, "drawn": 12, "dropped": 0, "seconds": 1.5, "held_out": 2.5, "seed": 0}
-    save_checkpoint(whole / "checkpoints", model, optimiser.state_dict(), state, {"cpu": torch.get_rng_state()})
+    save_checkpoint(whole / "checkpoints", model, optimiser, state, {"cpu": torch.get_rng_state()})
     export_released(MAViL(replace(config, decoder=None, projection=None, predict_statistics=False)), whole / "released.pth")
     return Saved(whole, config, place)
 
