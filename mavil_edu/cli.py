@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import partial, wraps
@@ -133,6 +134,13 @@ def _in_words(error: Exception) -> str:
     return str(error)
 
 
+def _is_told(error: Exception) -> bool:
+    """Whether its words say all there is to know: raised by this package, or of a file that the system names."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    named = isinstance(error, OSError) and error.filename is not None
+    return named or Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+
+
 def _what_is_kept(arguments: Sequence[str]) -> str:
     """What a stopped command leaves behind, and how to go on."""
     if arguments[:1] != ["pretrain"]:
@@ -206,5 +214,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if os.environ.get("MAVIL_EDU_TRACEBACK"):
                 raise
             if not getattr(error, "quiet", False):  # of several processes one tells
-                say(f"error: {_in_words(error)}\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)")
+                say(f"error: {_in_words(error)}" + ("" if _is_told(error) else "\n(MAVIL_EDU_TRACEBACK=1 shows where it arose.)"))
             return getattr(error, "status", 2)

@@ -14,6 +14,7 @@ from mavil_edu.data.batch import Batch, to_inputs
 from mavil_edu.folders import check_new
 from mavil_edu.mavil import Masks, MAViL, draw_masks
 from mavil_edu.reconstruct import Reconstruction, reconstruct
+from mavil_edu.report import write_example_page
 
 TITLES = {
     "original": "original",
@@ -118,5 +119,6 @@ def reconstruct_file(checkpoint: str | None, clip: Path, out: Path, hiding: Obje
     masks = draw_masks(1, config, hiding, torch.Generator().manual_seed(seed))
     entry = write_example(model, batch, masks, clip.name, clip.stem, out)
     write_json(out / "examples.json", [entry])
-    lines += [f"{out / item['file']}: {item['caption']}" for kind in ("figures", "audio", "video") for item in entry[kind]]
-    return lines
+    page = write_example_page(out, entry, checkpoint or "tiny", lines)
+    counts = ", ".join(f"{len(entry[kind])} {name}" for kind, name in (("figures", "pictures"), ("audio", "sounds"), ("video", "videos")))
+    return [*lines, entry["figures"][0]["caption"], f"{counts} are in {out}.", f"Open {page} in a browser to see and hear them."]

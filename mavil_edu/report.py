@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,26 @@ def _example(run: Path, example: dict) -> str:
     larger = f"<details><summary>spectrograms and frames, larger</summary>{''.join(pictures[1:])}</details>" if pictures[1:] else ""
     rows = "".join(f'<div class="row">{"".join(items)}</div>' for items in (sounds, videos) if items)
     return f"<h3>{_say(example.get('title', example.get('name', 'a clip')))}</h3>{''.join(pictures[:1])}{rows}{larger}"
+
+
+def write_example_page(out: Path, example: dict, model: str, notes: Sequence[str]) -> Path:
+    """Writes `reconstruction.html`, one clip's pictures, sounds and videos, from an entry of `examples.json`; returns its path.
+
+    model: by which the reconstruction is. notes: what there is to say of the clip.
+    """
+    told = "".join(f"<p>{_say(note)}</p>" for note in notes)
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{_say(example["title"])}, reconstructed</title><style>{STYLE}</style></head><body><main>
+<h1>What a model fills in</h1>
+<p>Part of this clip was hidden, and the model {_say(model)} filled it in. It is trained on hidden patches only: what it says of
+visible ones (third row) means nothing; the fourth row leaves it out.</p>{told}
+{_example(out, example)}
+</main></body></html>
+"""
+    write_text(out / "reconstruction.html", page)
+    return out / "reconstruction.html"
 
 
 def _scorecard(run: Path) -> str:

@@ -1,6 +1,6 @@
 """One table of what a model's embeddings hold, each number beside raw features, the untrained encoder, a control, and chance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE
@@ -59,6 +59,14 @@ class Row(NamedTuple):
         }
 
 
+def check_columns(asked: Iterable[str], there: Iterable[str]) -> None:
+    """Raises ProbeError where a column is asked for that the labels do not have."""
+    there = list(there)
+    for name in asked:
+        if name not in there:
+            raise ProbeError(f"There is no column {name!r}; these clips have {', '.join(there) or 'no labels'}.")
+
+
 def probe_table(
     feature_sets: Sets,
     train_labels: Labels,
@@ -71,9 +79,7 @@ def probe_table(
     columns: those asked for; by default all that training and test clips share. Raises ProbeError for a column that is not there.
     """
     shared = [name for name in train_labels if name in test_labels]
-    for name in columns or ():
-        if name not in shared:
-            raise ProbeError(f"There is no column {name!r}; these clips have {', '.join(shared) or 'no labels'}.")
+    check_columns(columns or (), shared)
     rows, left_out = [], {}
     for column in shared if columns is None else columns:
         try:

@@ -1,9 +1,11 @@
 """The command line as people use it: real processes, real files, real exit codes."""
 
 import contextlib
+import html
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,6 +151,11 @@ def test_reconstruct_takes_a_run_or_the_shipped_model_and_anyones_file(run, tmp_
         assert done.returncode == 0, done.stderr
         suffixes = {p.suffix for p in (tmp_path / name).rglob("*") if p.is_file()}
         assert {".png", ".wav", ".mp4"} <= suffixes
+        assert f"Open {tmp_path / name / 'reconstruction.html'} in a browser" in done.stderr
+    page, entry = ((tmp_path / "own" / file).read_text() for file in ("reconstruction.html", "examples.json"))
+    assert [page.count(f"<{tag} ") for tag in ("img", "audio", "video")] == [3, 4, 3] and "default-src 'none'" in page
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == [] and "is not there" not in page and clip.name in page
+    assert all(item["caption"] in html.unescape(page) for item in json.loads(entry)[0]["figures"])
 
 
 @pytest.mark.parametrize(("hidden", "shown"), [("audio", "video"), ("video", "audio")])
@@ -186,6 +193,9 @@ def test_masks_draws_every_strategy_on_any_clip(tmp_path):
     assert one.returncode == 0, one.stderr
     assert "time+frequency 32 of 64 at 0.5, 58 of 64 at 0.9" in one.stderr and "block 32 of 64 at 0.5" in one.stderr
     assert (tmp_path / "mavil.png").read_bytes() == (tmp_path / "here.png").read_bytes(), two.stderr
+    assert "padding" not in one.stderr
+    wide = here("masks", "--out", tmp_path / "w.png", "--preset", "paper", "--ratios", 0.5, "--clip", SAMPLES / "000.mp4")
+    assert "10 s of sound and 4 s of pictures, of which 000.mp4 fills 2.6 and 2.5 s; the rest is padding. --preset tiny" in wide.stderr
     refused(here("masks", "--out", tmp_path / "a.mp4"), ".png")
     refused(here("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--ratios", 1.5), "between 0")
     refused(here("masks", "--out", tmp_path / "c.png", "--preset", "tiny", "--clip", tmp_path / "none.mp4"), "none.mp4")
@@ -233,6 +243,8 @@ def test_pretrain_refuses_folders_without_a_usable_clip(tmp_path):
     refused(here("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o"), "a.mp4", "unreadable")
     assert not (tmp_path / "o").exists()
     refused(here("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--steps", 1, "--minutes", 1), "not both")
+    (tmp_path / "empty").mkdir()
+    refused(here("pretrain", "--data", tmp_path / "empty", "--out", tmp_path / "o"), f"There is no media file in {tmp_path / 'empty'}.")
     refused(
         here("pretrain", "--data", tmp_path / "bad", "--out", tmp_path / "o", "--config.model.encoder.width", 100), "--config", "multiple"
     )
@@ -272,6 +284,14 @@ def test_an_error_that_is_ours_can_be_traced_on_demand(tmp_path):
     finally:
         del os.environ["MAVIL_EDU_TRACEBACK"]
     assert "Traceback" in done.stderr
+
+
+def test_where_an_error_arose_is_offered_for_those_alone_that_are_not_in_our_words(tmp_path, monkeypatch):
+    assert "MAVIL_EDU_TRACEBACK" not in here("pretrain", "--data", tmp_path / "nowhere", "--out", tmp_path / "o").stderr
+    assert "MAVIL_EDU_TRACEBACK" not in here("check", tmp_path / "nowhere.ipynb").stderr
+    monkeypatch.setattr("mavil_edu.data.world.write_world", lambda *_, **__: json.loads("{"))
+    done = here("world", "--out", tmp_path / "w")
+    assert done.returncode == 2 and "(MAVIL_EDU_TRACEBACK=1 shows where it arose.)" in done.stderr
 
 
 def test_an_end_is_told_to_its_end_though_sigterm_comes_meanwhile(monkeypatch):

@@ -1,6 +1,7 @@
 """The command that asks embeddings for labels: probe."""
 
 import json as json_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,13 +17,18 @@ WORLD = "world"  # in place of a folder: generated clips
 FITTED_SEED, ASKED_SEED = 101, 102  # of their worlds: neither the demo's training clips nor its held-out ones
 
 
-def _open(source: str, clips: int, seed: int, model: "ModelConfig", split: str | None = None) -> "Clips":
-    """The clips that a command's option names: a path, of which a split may be asked for, or generated ones."""
+def _open(source: str, clips: int, seed: int, model: "ModelConfig", columns: Sequence[str] = (), split: str | None = None) -> "Clips":
+    """The clips that a command's option names: a path, of which a split may be asked for, or generated ones.
+
+    Raises ProbeError, before any clip is read, where they have labels and not all the columns that are asked for.
+    """
     from mavil_edu.config import AugmentConfig
+    from mavil_edu.scorecard import check_columns
 
     if source == WORLD:
         from mavil_edu.data.world import World
 
+        check_columns(columns, World(1, seed, model, AugmentConfig(), quiet=True).labels)
         return World(clips, seed, model, AugmentConfig())
     from mavil_edu.data.source import open_data
 
@@ -31,6 +37,8 @@ def _open(source: str, clips: int, seed: int, model: "ModelConfig", split: str |
         say(note)
     for entry in opened.skipped:
         say(f"left out: {entry['path']}: {entry['reason']}")
+    if opened.clips.labels:
+        check_columns(columns, opened.clips.labels)
     return opened.clips
 
 
@@ -93,12 +101,12 @@ def probe(
         raise ValueError(f"--report belongs to a run's folder with its summary.json, and {checkpoint} is none; leave it out.")
     model = MAViL.from_pretrained(checkpoint)
     if data == WORLD and train_data is None:
-        asked = _read(_open(WORLD, min(500, clips), ASKED_SEED, model.config), clips)[::2]
-        fitted = _read(_open(WORLD, clips, FITTED_SEED, model.config), clips)[::2]
+        asked = _read(_open(WORLD, min(500, clips), ASKED_SEED, model.config, column), clips)[::2]
+        fitted = _read(_open(WORLD, clips, FITTED_SEED, model.config, column), clips)[::2]
     elif train_data is None and has_splits(Path(data)):
-        fitted, asked = (_read(_open(data, clips, 0, model.config, split), clips)[::2] for split in ("train", "test"))
+        fitted, asked = (_read(_open(data, clips, 0, model.config, column, split), clips)[::2] for split in ("train", "test"))
     else:
-        batch, _, labels = _read(_open(data, clips, ASKED_SEED, model.config), clips)
+        batch, _, labels = _read(_open(data, clips, ASKED_SEED, model.config, column), clips)
         if not labels:
             raise ValueError(
                 f"The clips in {data} have no labels. Put them in sub-folders named by class, or a labels.csv beside them, whose first "
@@ -108,7 +116,7 @@ def probe(
             fitted, asked = _halves(batch, labels)
         else:
             asked = batch, labels
-            fitted = _read(_open(train_data, clips, FITTED_SEED, model.config), clips)[::2]
+            fitted = _read(_open(train_data, clips, FITTED_SEED, model.config, column), clips)[::2]
     methods = ("linear", "knn") if method == "both" else (method,)
     classes = [name for name, values in asked[1].items() if isinstance(values[0], str) and (not column or name in column)]
     card = scorecard(

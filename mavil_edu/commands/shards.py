@@ -79,7 +79,7 @@ def shards(
         answer = {"clips": clips, "shards": len(index.shards), "bytes": size_bytes, "cut": index.cut, "skipped": index.skipped}
         print(json_module.dumps(answer, indent=1))
     done = "are whole and as the index says" if verify else f"are in {out}"
-    say(f"{clips} clips in {len(index.shards)} shards, {size_bytes / 1e6:.1f} MB, {done}.")
+    say(f"{clips} clips in {len(index.shards)} shard{'s' * (len(index.shards) != 1)}, {size_bytes / 1e6:.1f} MB, {done}.")
     if index.cut:
         say(f"{index.cut} of them were longer than {index.settings.max_seconds:g} s: their middle is kept.")
     if index.skipped:

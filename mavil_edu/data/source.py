@@ -58,9 +58,13 @@ def _judged(paths: list[Path], what: str, model: ModelConfig, min_seconds: float
     verdicts: list[Inspection] = list(tracked(inspect_paths(paths, model, min_seconds), "inspecting", len(paths)))
     usable = [i for i, verdict in enumerate(verdicts) if verdict.trainable]
     skipped = [{"path": str(v.path), "reason": f"{v.status}: {v.message}"} for v in verdicts if not v.trainable]
+    if not paths:
+        raise DataError(f"There is no media file in {what}.")
     if not usable:
-        first = f" The first, {skipped[0]['path']}: {skipped[0]['reason']}" if skipped else ""
-        raise DataError(f"None of the {len(paths)} media files in {what} can be trained on.{first} See mavil-edu inspect {what}")
+        raise DataError(
+            f"None of the {len(paths)} media files in {what} can be trained on. The first, {skipped[0]['path']}: {skipped[0]['reason']} "
+            f"See mavil-edu inspect {what}"
+        )
     return usable, skipped
 
 

@@ -124,7 +124,7 @@ def check(words: list[str], folder: Path) -> tuple[str, list[str]]:
         faults.append("untold: status 2 without a word")
     if "Traceback" in text:
         faults.append("untold: a traceback")
-    error = re.search(r"^error: (.*?)\n\(MAVIL_EDU_TRACEBACK", text, flags=re.MULTILINE | re.DOTALL)
+    error = re.search(r"^error: (.*?)(?:\n\(MAVIL_EDU_TRACEBACK|\Z)", text, flags=re.MULTILINE | re.DOTALL)
     if error and ("\n" in error[1].strip() and not any("\n" in word for word in words) or len(error[1]) > 8000):
         faults.append(f"untold: no sentence: {error[1][:300]!r}")
     if error and re.match(
