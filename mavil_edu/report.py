@@ -42,7 +42,7 @@ figure { margin: 1rem 0 }
 figcaption { font-size: .88rem; opacity: .85 }
 img, video { max-width: 100%; border-radius: 6px }
 .row { display: flex; flex-wrap: wrap; gap: 1rem 1.6rem; margin: 1rem 0 }
-.row figure { margin: 0; max-width: 14.5rem }
+.row figure { margin: 0; width: 14.5rem; max-width: 100% }
 audio { width: 14.5rem; max-width: 100% }
 video { width: 12rem; image-rendering: pixelated }
 details { background: var(--soft); padding: .6rem 1rem; border-radius: 6px; margin: 1rem 0 }

@@ -124,12 +124,13 @@ def scorecard(
     """Everything asked of a model's embeddings of complete clips, ready for JSON and for `report`.
 
     training: clips that probes are fitted on; held_out: clips they are scored on. control: a model trained on shuffled pairs. Of sounds
-    without pictures there is no retrieval, and the rest of sound alone.
-    class_columns: by which retrieval is scored too. Raises ProbeError for a column that is not there.
+    without pictures there is no retrieval, and the rest of sound alone. columns: that probes are asked for; by default all, and of an
+    empty list none. class_columns: by which retrieval is scored too. Raises ProbeError for a column that is not there.
     """
     models = {OURS: model, UNTRAINED: untrained(model.config), **({CONTROL: control} if control else {})}
-    sets: Sets = {name: (features(m, training), features(m, held_out)) for name, m in models.items()}
-    raw = _raw_sets(raw_features(training, model.config), raw_features(held_out, model.config))
+    probed = columns is None or len(columns) > 0  # else nothing is fitted, and training clips are not embedded
+    sets: Sets = {name: (features(m, training) if probed else {}, features(m, held_out)) for name, m in models.items()}
+    raw = _raw_sets(raw_features(training, model.config), raw_features(held_out, model.config)) if probed else {}
     rows, left_out = probe_table(sets | raw, training_labels, held_out_labels, columns, methods)
     projections = {name: embed(m, held_out) for name, m in models.items()} if has_pictures(held_out) else {}
     by_column = {}
