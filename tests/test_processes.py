@@ -425,12 +425,15 @@ def test_ctrl_c_and_sigterm_end_a_run_with_a_sentence_after_a_whole_step_that_is
 
 
 @linux
-def test_a_disk_that_fills_up_ends_a_run_with_a_sentence_and_the_last_checkpoint_stays_whole(tmp_path):
+@pytest.mark.parametrize("options", [[], ["--processes", 2, "--config.train.shard-weights"]], ids=["one", "two, sharded"])
+def test_a_disk_that_fills_up_ends_a_run_with_a_sentence_and_the_last_checkpoint_stays_whole(tmp_path, options):
+    """Where weights are sharded, the other process is waiting to have its part of the moments gathered."""
     import resource
 
     run, said = tmp_path / "run", tmp_path / "said.txt"
-    process = started(run, said)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))  # bytes that a file may have from now on
+    process = started(run, said, *options)
+    writes = members(process.pid)[0] if options else process.pid
+    resource.prlimit(writes, resource.RLIMIT_FSIZE, (1000, 1000))  # bytes that a file may have from now on
     assert process.wait(60) == 2
     told = said.read_text()
     assert "there is no space left" in told and "--resume" in told and "Traceback" not in told
