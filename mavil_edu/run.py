@@ -236,12 +236,13 @@ def _scorecard(model: MAViL, training: Clips, held_out: Batch, labels: Labels) -
     fitted_labels = {name: [values[i] for i in kept] for name, values in training.labels.items()}
     columns = [name for name in labels if name in fitted_labels][:PROBE_COLUMNS]
     classes = [name for name in columns if isinstance(labels[name][0], str)][:1]
-    few = len(held_out.waveform) < report.FEW_CLIPS
+    clips = len(held_out.waveform)
+    few = clips < report.FEW_CLIPS
     card = scorecard(
         model, fitted, fitted_labels, held_out, labels,
         columns=[] if few else columns, methods=("linear", "knn"), class_columns=[] if few else classes,
     )  # fmt: skip
-    why = f"{len(held_out.waveform)} held-out clips are too few; it takes {report.FEW_CLIPS}."
+    why = f"probes take {report.FEW_CLIPS} held-out clips, and there {'is' if clips == 1 else 'are'} {clips}."
     return card | {"left_out": dict.fromkeys(columns, why)} if few else card
 
 
