@@ -158,7 +158,8 @@ def cell(value: float, metric: str, error: float | None = None) -> str:
 
 def table_rows(card: dict) -> tuple[list[str], list[list[str]]]:
     """The scorecard as text: the heading, and a list of cells a row; what does not apply is empty."""
-    kinds = [OURS, *([CONTROL] if CONTROL in card["collapse"] else []), UNTRAINED, RAW, RAW_STD]
+    raw = [RAW, RAW_STD] if card["probes"] else []  # which are asked by probes alone
+    kinds = [OURS, *([CONTROL] if CONTROL in card["collapse"] else []), UNTRAINED, *raw]
     heading = ["", *kinds, "chance"]
     rows = []
     models = card["retrieval"]  # nothing for sounds without pictures
@@ -188,6 +189,8 @@ def table_rows(card: dict) -> tuple[list[str], list[list[str]]]:
 def caption(card: dict) -> str:
     """What the table's numbers are of."""
     clips = card["clips"]
+    if not card["probes"]:
+        return f"{clips['held_out']} held-out clips"
     return f"{clips['held_out']} held-out clips; probes fitted on {clips['fitted']} others; ± one standard error over clips"
 
 

@@ -117,6 +117,7 @@ def test_of_few_held_out_clips_no_share_is_told_that_cannot_be_missed_and_no_pro
     )
     report = (run / "report.html").read_text()
     assert "were left out: probes take 20 held-out clips, and there is 1." in report and "R@" not in report
+    assert "probes fitted on" not in report and "<th>raw features</th>" not in report
     assert "Only 1 clip was measured" in report and "--eval-data" in report
 
 
@@ -349,4 +350,5 @@ def test_the_demo_writes_its_report_keeps_its_clips_and_never_loses_an_earlier_r
     report = (tmp_path / "demo" / "report.html").read_text()
     assert few in done.stderr and few in report
     assert json.loads((tmp_path / "demo" / "evaluation.json").read_text())["probes"], "200 clips are enough"
+    assert "probes fitted on" in report and "<th>raw features</th>" in report
     assert "R@5" in report and "R@5" in done.stderr and "probes take" not in report and "measured: shares" not in report + done.stderr
