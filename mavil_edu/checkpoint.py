@@ -310,12 +310,14 @@ def save_checkpoint(
 
     def fill(place: Path) -> None:
         _save_tensors(tensors_of(model), place / MODEL_FILE)
-        for number, part in enumerate(whole_moments(optimiser)):
-            _save_tensors(part, place / (f"{number}-{OPTIMISER_FILE}" if number else OPTIMISER_FILE))
+        files = 0  # `enumerate` would hold a part until it has the next
+        for part in whole_moments(optimiser):
+            _save_tensors(part, place / (f"{files}-{OPTIMISER_FILE}" if files else OPTIMISER_FILE))
+            files += 1
             del part  # before the next one is gathered
         if random:
             _save_tensors({name: value.cpu().contiguous() for name, value in random.items()}, place / RANDOM_FILE)
-        more = {"optimiser_files": number + 1, "param_groups": optimiser.state_dict()["param_groups"]}
+        more = {"optimiser_files": files, "param_groups": optimiser.state_dict()["param_groups"]}
         write_json(place / STATE_FILE, state | more)
 
     write_folder(folder / f"step-{state['step']:07d}", fill)

@@ -329,9 +329,9 @@ def test_a_stop_before_anything_was_saved_promises_nothing(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
 def test_minutes_in_which_nothing_can_be_learnt_are_refused(tmp_path, minutes):
-    refused(
-        here("pretrain", "--data", SAMPLES, "--out", tmp_path / "run", f"--minutes={minutes}"), f"--minutes is {minutes}", "more than 0"
-    )
+    done = here("pretrain", "--data", SAMPLES, "--out", tmp_path / "run", f"--minutes={minutes}")
+    refused(done, f"--minutes is {minutes}", "more than 0")
+    assert "training" not in done.stderr.replace("training clips", "") and not [*(tmp_path / "run").iterdir()], "no step, and no file"
 
 
 def test_the_demo_writes_its_report_keeps_its_clips_and_never_loses_an_earlier_run(tmp_path):

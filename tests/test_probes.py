@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from mavil_edu import MAViL, tiny
 from mavil_edu.cli import main
+from mavil_edu.commands import probing
 from mavil_edu.data.batch import evaluation_batch
 from mavil_edu.data.world import World
 from mavil_edu.probes import ProbeError, effective_rank, embedding_std, features, probe, raw_features, untrained
@@ -168,6 +170,14 @@ def test_columns_that_cannot_be_probed_are_left_out_and_told(worlds):
     assert {row.column for row in rows} == {"material"} and "two classes" in left_out["place"]
     with pytest.raises(ProbeError, match="no column 'colour'"):
         probe_table(sets, *same, columns=["colour"])
+
+
+@pytest.mark.parametrize("data", ["world", "data_samples"])
+def test_a_column_that_is_not_there_is_refused_before_a_clip_is_read(data, monkeypatch, capsys):
+    monkeypatch.setattr(probing, "_read", lambda *_: pytest.fail("a clip was read"))
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    assert main(["probe", "--checkpoint", "tiny", "--data", data, "--column", "material", "colour"]) == 2
+    assert "There is no column 'colour'; these clips have material, size" in capsys.readouterr().err
 
 
 def test_commands_probe_and_retrieve(tmp_path, capsys):
