@@ -1,6 +1,7 @@
 """The lab: one run serves many claims, arms are paired, verdicts follow a rule that finds what is there and nothing else."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,9 +130,7 @@ def test_what_configs_gained_later_leaves_the_digests_of_stored_rows_as_they_wer
     """The committed rows are found again by their digests; a claim without any was not run yet."""
     stored = {path.name.rpartition("-")[0] for path in ROWS.glob("*.json")}
     found = {name: digest(arm, BUDGETS["standard"], "test", ARMS) for name, arm in ARMS.items()}
-    added = {"a quarter decoded", "cross decoder", "cross decoder, a quarter", "from nine tenths hidden"}
-    added |= {"second view as the first", "second view at nine tenths", "fast"}
-    assert {name for name in set(ARMS) - added if found[name] not in stored} == set()
+    assert {name for claim in LEDGER.values() for name in claim.arms if found[name] not in stored} == set()
     assert found["a quarter decoded"] != found["cross decoder"] != found["full"]
 
 
@@ -194,6 +193,30 @@ def test_a_claim_without_all_its_seeds_is_not_run_and_seeds_beyond_do_not_count(
     assert judge(CLAIM, rows, 5).differences[0].found.mean == pytest.approx(4.08)
     del rows["b"][2]
     assert judge(CLAIM, rows, 5).verdict == "not run"
+
+
+def test_a_claim_can_take_several_times_the_budgets_seeds_and_another_beside_it_takes_no_more():
+    twice = replace(CLAIM, seeds=2)
+    assert judge(twice, made({"a": [5.0] * 3, "b": [1.0] * 3}), 2).verdict == "not run"
+    assert judge(twice, made({"a": [5.0, 5.1, 5.2, 5.1, 99.0], "b": [1.0] * 5}), 2).differences[0].found.mean == pytest.approx(4.1)
+    jobs = jobs_of(claims_named(["null", "fast-again"]), QUICK, "test", NOWHERE)
+    seeds = Counter(job.arm.name for job in jobs)
+    assert seeds == {name: QUICK.seeds * (3 if "fresh" in name else 1) for name in seeds} and len(seeds) == 4
+
+
+def test_who_asks_again_asks_the_same_of_seeds_that_were_not_asked():
+    again, first = OPTIONS["fast-again"], OPTIONS["fast"]
+    deciding = {(one.terms, one.metric, one.expect) for one in first.differences if one.decides}
+    bare = {
+        (tuple((sign, name.removesuffix(", fresh seeds")) for sign, name in one.terms), one.metric, one.expect)
+        for one in again.differences
+        if one.decides
+    }
+    assert bare == deciding
+    for name in again.arms:
+        of_first = ARMS[name.removesuffix(", fresh seeds")]
+        assert replace(ARMS[name], name=of_first.name, shift=0) == of_first
+        assert ARMS[name].shift >= BUDGETS["standard"].seeds and ARMS[name].shift != ARMS["full, other seeds"].shift
 
 
 def test_what_was_found_of_an_option_stays_when_another_claim_is_asked_for():

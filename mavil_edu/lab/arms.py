@@ -11,6 +11,7 @@ from mavil_edu.data.world import VERSION
 
 ROWS = 1  # goes up whenever the same arm would give another row
 NULL_SHIFT = 100  # between the seeds of an arm and of its null twin
+FRESH_SHIFT = 200  # between the seeds of an arm and of the one that asks the same again
 TRAINING = 1  # seed of the world that is trained on
 SPLITS = {"validation": (2, 3), "test": (12, 13)}  # seeds of the worlds that are asked, and that probes are fitted on
 LABELLED = (211, 212, 213)  # seeds of the worlds that classifiers are trained, stopped and tested on; nothing else uses them

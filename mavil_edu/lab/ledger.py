@@ -65,8 +65,10 @@ def paired_values(one: Difference, rows: Rows) -> dict[int, float]:
 def judge(claim: Claim, rows: Rows, seeds: int) -> Result:
     """A claim by the rule; "not run" while one of its arms lacks a seed.
 
-    seeds: that it takes. Those beyond are left out, so that nobody adds seeds until a claim holds.
+    seeds: the budget's, of which a claim may take several times as many. Those beyond are left out, so that nobody adds seeds until a
+    claim holds.
     """
+    seeds *= claim.seeds
     deciding = sum(one.decides for one in claim.differences)
     judged = []
     for one in claim.differences:

@@ -24,10 +24,11 @@ def say(text: str) -> None:
 def jobs_of(claims: list[Claim], budget: Budget, split: Split, place: Place, arms: dict[str, Arm] | None = None) -> list[Job]:
     """The runs that claims need, each once however many claims share it; all arms of a seed before the next seed."""
     arms = arms or ARMS
-    names = with_needs(list(dict.fromkeys(name for claim in claims for name in claim.arms)), arms)
-    needed = {arms[name].needs for name in names} - {None}
     jobs: dict[Path, Job] = {}
-    for seed in range(budget.seeds):
+    for seed in range(budget.seeds * max((claim.seeds for claim in claims), default=1)):
+        wanting = [claim for claim in claims if seed < budget.seeds * claim.seeds]
+        names = with_needs(list(dict.fromkeys(name for claim in wanting for name in claim.arms)), arms)
+        needed = {arms[name].needs for name in names} - {None}
         for name in names:
             job = Job(arms[name], seed, budget, split, arms, place, name in needed)
             jobs[job.row] = replace(job, keep=job.keep or (job.row in jobs and jobs[job.row].keep))
