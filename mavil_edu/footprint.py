@@ -132,7 +132,7 @@ def footprint(config: Config, rows: int, devices: int = 1) -> Footprint:
 
     where with `accumulate` above 1 the gradients are there throughout. `working` is the gradient of the widest layer, on its way in and
     out. It tells the live tensors: what torch gives out, within 5 %. Not counted: what a process holds anyway, clips that a loader has
-    ready, and the allocator's gaps, which on a CPU make the resident set grow by a fifth more. Of sharded weights each
+    ready, and the allocator's gaps, which on a CPU make the resident set grow by a fifth to three tenths more. Of sharded weights each
     of N devices has one N-th, likewise of gradients and moments, and whole ones, with their gradients, of what is computed; what was
     measured on a CPU was a fifth more (docs/scaling.md). The whole copy that process 0 looks at comes when a step is over, and is not
     counted. Our choice [O].

@@ -106,14 +106,14 @@ def draw_second_masks(rows: int, model: ModelConfig, objective: ObjectiveConfig,
 
 
 def decodes_every_place(model: ModelConfig, objective: ObjectiveConfig) -> bool:
-    """Whether the decoders are asked for all places in training, as in the paper, and not for hidden ones alone."""
+    """Whether the decoders are asked for all places in training [R, A], and not for hidden ones alone."""
     return objective.scored == "all" or (objective.decoded_share == 1 and model.decoder_attention == "self")
 
 
 def draw_asked(masks: Masks, model: ModelConfig, objective: ObjectiveConfig, generator: torch.Generator | None = None) -> Asked | None:
     """What the decoders are asked for in a training step: a share `decoded_share` of the hidden places of each clip.
 
-    None, for every place, as in the paper, where that share is 1; but decoders of cross-attention are asked for all hidden places then,
+    None, for every place [R, A], where that share is 1; but decoders of cross-attention are asked for all hidden places then,
     for what is said of others costs as much and serves nobody. At share 1 nothing is drawn.
     """
     if decodes_every_place(model, objective):
@@ -329,7 +329,7 @@ def losses_of(
 ) -> Losses:
     """The terms of either stage and their weighted sum, L = L_raw + α · L_inter + β · L_intra; in stage 2 L_raw is called L_reg.
 
-    L_raw is the sum of both modalities' masked MSE [the paper says "of both modalities"; that they are added, and not averaged,
+    L_raw is the sum of both modalities' masked MSE [R: of both modalities; that they are added, and not averaged,
     is recalled]. Where the model predicts patch statistics, their MSE is added with weight 1 [our choice].
 
     audio_scored, video_scored: (b, n) bool, the places that count, of those that were predicted. gather: makes of this process's rows,

@@ -20,7 +20,7 @@ def _small_training() -> TrainConfig:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How labels train a model. The defaults are for small models and few clips [O]; `paper_recipe()` has the paper's numbers."""
+    """How labels train a model. The defaults are for small models and few clips [O]; `paper_recipe()` has the paper's, as recalled."""
 
     train: TrainConfig = field(default_factory=_small_training)  # save_every is not used: only the best weights are kept
     layer_decay: float = 0.75  # a layer's rate over that of the layer above it; from scratch 1 is used [A, R; from scratch: O]
@@ -47,8 +47,8 @@ class FinetuneConfig:
 def paper_recipe() -> FinetuneConfig:
     """For ViT-B on AudioSet or VGGSound, many GPUs' work; not run here, so no numbers to expect.
 
-    Layer decay, drop path, mixup and masking as the facts tell [A, R], the third fusion block [C]; steps, batch and rate are recalled
-    from Audio-MAE's scripts for AudioSet-20K (60 epochs of 20,000 clips) and are to be tried [R].
+    Layer decay, drop path, mixup and masking are recalled, and stand in Audio-MAE's code [A, R]; the third fusion block [C]; steps, batch
+    and rate are recalled from Audio-MAE's scripts for AudioSet-20K (60 epochs of 20,000 clips) and are to be tried [R].
     """
     train = TrainConfig(
         steps=9_400,

@@ -27,8 +27,8 @@
 # them needs others; av is 30 to 40 MB) and unpack them:
 #
 #     python3 -m pip download --no-deps --only-binary=:all: -d wheels av dacite       # on a machine with a network, same Python and system
-#     python3 -m pip install --no-index --no-deps --target /tmp/site wheels/*.whl     # on the GPU machine
-#     SITE=/tmp/site OUT=results/gpu bash scripts/gpu_checklist.sh
+#     python3 -m pip install --no-index --no-deps --target "$HOME/site" wheels/*.whl     # on the GPU machine
+#     SITE="$HOME/site" OUT=results/gpu bash scripts/gpu_checklist.sh
 #
 # For `mavil-edu` itself: tyro, docstring_parser, typeguard, typing_extensions (pure Python) as well. For the explorers of the lessons
 # a stand-in takes the place of ipywidgets.

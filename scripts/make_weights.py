@@ -3,8 +3,8 @@
     python scripts/make_weights.py                                  # trains as `mavil-edu demo`, for 10 minutes on 7,500 clips
     python scripts/make_weights.py --run runs/small-scale/full-0    # takes a run that is there, and trains nothing
 
-The weights in the repository are those of `scripts/small_scale.py --only full --seeds 0`, in float16: `tiny`, and with `--preset
-tiny-squares` (here `--name tiny-squares`) the model that `mavil-edu localise` asks.
+The weights in the repository are those of `scripts/small_scale.py --only full --seeds 0 --out tiny.json`, in float16: `tiny`, and with
+`--preset tiny-squares --runs runs/squares` (here `--name tiny-squares`) the model that `mavil-edu localise` asks.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """What `tiny` learns in minutes on two CPU cores, beside every control: the numbers of docs/small-scale.md.
 
-    python scripts/small_scale.py                                   # everything: 12 runs of ten minutes, one after the other
+    python scripts/small_scale.py                                   # everything: 27 runs of a quarter of an hour, one after the other
     python scripts/small_scale.py --jobs 2 --threads 1               # two at a time: the same runs, for steps are counted and not minutes
-    python scripts/small_scale.py --only full --seeds 0              # a part
+    python scripts/small_scale.py --only full --seeds 0              # a part; its rows take the place of those that are stored for it
     python scripts/small_scale.py --only full --seeds 0 --steps 2500 --set objective.alpha=0.2 --out trial.json   # one trial
 
 Each condition trains the preset for the same steps on generated clips and is scored on 500 others; probes are fitted on 2,000
@@ -24,13 +24,13 @@ import torch
 from scipy.stats import t
 
 from mavil_edu import MAViL
-from mavil_edu.checkpoint import write_json
 from mavil_edu.config import PRESETS, Config, from_dict, to_dict
 from mavil_edu.data.batch import Batch, Clips, evaluation_batch
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import Data
 from mavil_edu.data.world import VERSION, World
 from mavil_edu.evaluate import input_chunks
+from mavil_edu.files import write_json
 from mavil_edu.probes import features, probe, raw_features
 from mavil_edu.run import machine, pretrain, versions
 from mavil_edu.scorecard import collapse

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -82,6 +84,11 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
             raise ValueError(f"There is no {name} in the config.")
         place[last] = value
     return from_dict(Config, values)
+
+
+def command_line() -> str:
+    """The command that is running, for whoever wants to run it again; places on this machine alone (absolute paths) are left out."""
+    return re.sub(r" --\S+[ =](/|[A-Za-z]:[\\/])\S*", "", " ".join(["mavil-edu", *sys.argv[1:]]))
 
 
 def config_of(arm: Arm, budget: Budget) -> Config:

@@ -266,7 +266,7 @@ OPTIONS = {  # not the paper's claims but what this package's own options cost: 
     for claim in [
         Claim(
             "less-work",
-            "Cross-attention in the decoder, fewer patches decoded and a curriculum of mask ratios cost no quality (DiffMAViL).",
+            "Cross-attention in the decoder, fewer patches decoded (CrossMAE) and a curriculum of mask ratios cost no quality (DiffMAViL).",
             "R",
             "A cross-attention decoder asked for a quarter of the hidden patches costs no more than 3 points of skill and 6 of R@5.",
             (

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mavil_edu.checkpoint import write_text
+from mavil_edu.files import write_text
 from mavil_edu.lab.arms import QUICK_LABEL
 from mavil_edu.lab.ledger import LEDGER_FILE, read_rows
 from mavil_edu.lab.pictures import forest, loss_curves
@@ -25,9 +25,9 @@ asks worlds of seeds 12 and 13; classifiers are trained, stopped and tested on w
 validation split for choices. Seeds beyond the budget's are not counted, so that none are added until a claim holds.
 
 - *skill*: what linear probes read of the causes of 500 clips from sound, pictures and both; 0 is chance, 100 perfect; mean over causes.
-- *retrieval*: R@5 in per cent, mean of both directions. *overall*: the mean of the two.
+- *retrieval*: R@5 in per cent, mean of both directions; 1 is chance. *overall*: the mean of the two.
 - *reconstruction*: 100 · (1 − masked MSE of normalised patches), mean of both modalities.
-- *accuracy*: of a classifier fine-tuned on labels, in per cent.
+- *accuracy*: of a classifier fine-tuned on labels, in per cent; always saying the commonest class gives 16.5 on the world, 10 on AV-MNIST.
 """
 
 
