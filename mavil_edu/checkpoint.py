@@ -6,8 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from mavil_edu.card import model_card, run_of
 from mavil_edu.config import ModelConfig, from_dict, to_dict
+from mavil_edu.files import brief, read_json, write_folder, write_json, write_text
 from mavil_edu.sharding import part_of, whole_moments
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, STATE_FILE = "model.safetensors", "config.json", "README.md", "state.json"
@@ -38,91 +38,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed as a package"
     return found
-
-
-@contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when all went well, so that no half-written file is ever seen."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds. Raises ValueError, with the file's name, where it cannot be read or holds none."""
-    try:
-        found = json.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # JSON's own errors, bytes that are no UTF-8, numbers without end
-        raise ValueError(f"{path} cannot be read as JSON ({brief(error)}). Was it cut short, or changed by hand?") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds {found!r:.40} where an object with named values belongs. Was it changed by hand?")
-    return found
-
-
-def brief(error: Exception) -> str:
-    """The first line of what an error says, at most 200 characters of it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_folder(folder: Path, fill) -> None:
-    """Calls `fill(temporary folder)`, then moves that folder into place by one rename; an old folder there is replaced.
-
-    What is in it has reached the disk by then, so that a loss of power leaves a whole folder too.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        fill(temporary)
-        for path in temporary.iterdir():  # safetensors and tempfile make them for their owner alone
-            path.chmod(0o644)
-            _to_disk(path)
-        temporary.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
-        _to_disk(folder.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _to_disk(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of names, is on the disk; where folders cannot be opened, they are left out."""
-    if path.is_dir() and os.name == "nt":
-        return
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

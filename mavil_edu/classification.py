@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mavil_edu.checkpoint import write_text
 from mavil_edu.figures import GRID, INK, Picture, _axes
+from mavil_edu.files import write_text
 
 MOST_NAMED = 30  # classes whose names a confusion matrix still shows
 SURE = 0.5  # score from which a clip of several classes is said to have one

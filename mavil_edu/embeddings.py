@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mavil_edu import media, video
-from mavil_edu.checkpoint import replacing
 from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.batch import Sample, Skipped, collate, to_inputs
 from mavil_edu.data.folder import tiles_of
 from mavil_edu.data.windows import short_side
+from mavil_edu.files import replacing
 from mavil_edu.mavil import MAViL
 
 AT_ONCE = 16  # windows that are encoded together

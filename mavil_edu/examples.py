@@ -8,10 +8,9 @@ from torch import Tensor
 from mavil_edu import audio as audio_end
 from mavil_edu import figures, media
 from mavil_edu import video as video_end
-from mavil_edu.checkpoint import write_json
 from mavil_edu.config import SAMPLE_RATE, ObjectiveConfig
 from mavil_edu.data.batch import Batch, to_inputs
-from mavil_edu.folders import check_new
+from mavil_edu.files import check_new, write_json
 from mavil_edu.mavil import Masks, MAViL, draw_masks
 from mavil_edu.reconstruct import Reconstruction, reconstruct
 from mavil_edu.report import write_example_page

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from mavil_edu.card import model_card
-from mavil_edu.checkpoint import save_model, write_json, write_text
+from mavil_edu.checkpoint import save_model
 from mavil_edu.classification import confusion, confusion_picture, trivial_answers, write_predictions
 from mavil_edu.config import ClassesFrom, to_dict
 from mavil_edu.data.batch import Clips, evaluation_batch
 from mavil_edu.data.labelled import Part, Task
 from mavil_edu.figures import curves
+from mavil_edu.files import check_new, write_json, write_text
 from mavil_edu.finetune import Arm, evaluate, finetune
-from mavil_edu.folders import check_new
 from mavil_edu.mavil import MAViL
 from mavil_edu.recipe import FinetuneConfig
 from mavil_edu.run import RunError, machine, versions

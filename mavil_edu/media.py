@@ -16,8 +16,8 @@ import torch
 from av.video.reformatter import Interpolation
 from torch import Tensor
 
-from mavil_edu.checkpoint import replacing
 from mavil_edu.config import SAMPLE_RATE
+from mavil_edu.files import replacing
 from mavil_edu.streams import MAX_PIXELS, MediaError, Mono, Source
 
 MEDIA_SUFFIXES = frozenset(

@@ -5,7 +5,7 @@ import math
 import os
 from pathlib import Path
 
-from mavil_edu.checkpoint import write_text
+from mavil_edu.files import write_text
 
 
 class MetricsFile:

@@ -19,8 +19,9 @@ from torch import Tensor
 from mavil_edu import audio as audio_end
 from mavil_edu import media
 from mavil_edu import video as video_end
-from mavil_edu.checkpoint import Undrawn, replacing
+from mavil_edu.checkpoint import Undrawn
 from mavil_edu.config import AudioConfig, ModelConfig, TransformerConfig, VideoConfig
+from mavil_edu.files import replacing
 from mavil_edu.mavil import MAViL
 from mavil_edu.patches import kernel_to_linear, linear_to_kernel, patch_shape
 from mavil_edu.weights_file import (

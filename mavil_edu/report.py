@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mavil_edu import figures
-from mavil_edu.checkpoint import write_text
+from mavil_edu.files import write_text
 from mavil_edu.scorecard import caption, left_out, table_rows
 
 FEW_STEPS = 300  # of `tiny`: 48 ended above the best trivial answers, 363 below them (sound by 4 %, pictures by 32 %)

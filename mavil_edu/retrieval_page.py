@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mavil_edu.checkpoint import write_text
 from mavil_edu.config import SAMPLE_RATE, ModelConfig
 from mavil_edu.data.batch import Clips, Sample
 from mavil_edu.display import player, video_player
+from mavil_edu.files import write_text
 from mavil_edu.report import POLICY, STYLE
 from mavil_edu.retrieval import WAYS
 

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from mavil_edu import report
 from mavil_edu.card import model_card
-from mavil_edu.checkpoint import read_json, versions, write_json, write_text
+from mavil_edu.checkpoint import versions
 from mavil_edu.config import Config, from_dict, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, Labels, Skipped, evaluation_batch
 from mavil_edu.data.folder import FolderClips, count_clips
@@ -24,7 +24,7 @@ from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
-from mavil_edu.folders import check_new
+from mavil_edu.files import check_new, read_json, write_json, write_text
 from mavil_edu.mavil import Masks, MAViL, terms_left_out
 from mavil_edu.processes import check_shared, from_first, join, machine, only_first
 from mavil_edu.start import start_from

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from mavil_edu import checkpoint
+from mavil_edu import files
 from mavil_edu.checkpoint import CONFIG_FILE, find_model
 from mavil_edu.config import Config, ModelConfig, from_dict, tiny
 from mavil_edu.mavil import MAViL
@@ -18,7 +18,7 @@ def run_of(place: str) -> Path:
 
 def read_json(path: Path) -> dict:
     """What a JSON file holds; nothing where there is none. Raises ValueError where it cannot be read."""
-    return checkpoint.read_json(path) if path.is_file() else {}
+    return files.read_json(path) if path.is_file() else {}
 
 
 def trained_config(place: str) -> Config:

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from mavil_edu import audio, figures
-from mavil_edu.checkpoint import write_text
 from mavil_edu.config import AudioConfig
 from mavil_edu.data.factors import AMBIENCES, BACKGROUNDS, LONGEST_FLIGHT, MATERIALS, SHORTEST_FLIGHT, Factors, sample_factors
 from mavil_edu.data.world_picture import render_video
 from mavil_edu.data.world_sound import render_audio
 from mavil_edu.display import video_player
-from mavil_edu.folders import check_new
+from mavil_edu.files import check_new, write_text
 
 SECONDS, SIZE, RATE = 2.56, 96, 25
 STYLE = """

@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mavil_edu.checkpoint import write_json
 from mavil_edu.config import digits
+from mavil_edu.files import write_json
 
 BARS = {"audio": 0.831, "video": 0.890, "fused": 0.958}  # logistic regression on raw features; fused: the sum of its log-probabilities
 

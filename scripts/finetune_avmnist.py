@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
-from mavil_edu.checkpoint import write_json
 from mavil_edu.data.labelled import open_task
+from mavil_edu.files import write_json
 from mavil_edu.finetune_run import finetune_on, load_start, with_steps
 from mavil_edu.mavil import MAViL
 from mavil_edu.recipe import FinetuneConfig

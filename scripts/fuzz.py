@@ -28,7 +28,8 @@ from pathlib import Path
 import torch
 from fuzzing.pool import PEAK, SECONDS, campaign, measured
 
-from mavil_edu.checkpoint import versions, write_json
+from mavil_edu.checkpoint import versions
+from mavil_edu.files import write_json
 
 FAMILIES = ("media", "shards", "lists", "configs", "checkpoints", "arguments")
 MOST_TOLD = 40  # cases with faults that the result lists, of each family

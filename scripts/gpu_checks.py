@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from mavil_edu import MAViL, audio
-from mavil_edu.benchmark_step import benchmark_stage, benchmark_step, random_batch, table
-from mavil_edu.checkpoint import versions, write_json
+from mavil_edu.benchmarks.step import benchmark_stage, benchmark_step, random_batch, table
+from mavil_edu.checkpoint import versions
 from mavil_edu.config import PRESETS, Config, TransformerConfig, paper, tiny
 from mavil_edu.data.batch import to_inputs
 from mavil_edu.data.factors import sample_factors
 from mavil_edu.data.world_sound import render_audio
+from mavil_edu.files import write_json
 from mavil_edu.hardware import DTYPES, matrix_peak
 from mavil_edu.mavil import draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.processes import join, machine

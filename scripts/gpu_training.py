@@ -27,12 +27,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mavil_edu import MAViL
-from mavil_edu.checkpoint import CONFIG_FILE, MODEL_FILE, tensors_of, without_decoders, write_json
+from mavil_edu.checkpoint import CONFIG_FILE, MODEL_FILE, tensors_of, without_decoders
 from mavil_edu.config import PRESETS, Config, to_dict
 from mavil_edu.data.batch import Sample, evaluation_batch
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.figures import curves
+from mavil_edu.files import write_json
 from mavil_edu.processes import machine
 from mavil_edu.train import make_fabric, steps_for, train
 

@@ -28,11 +28,12 @@ from pathlib import Path
 import torch
 import torch.utils.tensorboard  # noqa: F401, once for all processes
 
-from mavil_edu.checkpoint import list_checkpoints, versions, write_json
+from mavil_edu.checkpoint import list_checkpoints, versions
 from mavil_edu.config import Config, TransformerConfig, tiny
 from mavil_edu.data.batch import evaluation_batch
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
+from mavil_edu.files import write_json
 from mavil_edu.launch import CAUSE, GRACE, free_port, variables
 from mavil_edu.train import train
 

@@ -21,7 +21,7 @@ from statistics import median
 import torch
 
 from mavil_edu import train
-from mavil_edu.benchmark_step import case_of
+from mavil_edu.benchmarks.step import case_of
 from mavil_edu.config import PRESETS, Config
 from mavil_edu.footprint import footprint
 from mavil_edu.hardware import MEGABYTE, Memory

@@ -219,7 +219,8 @@ def main() -> int:
     if platform.system() != "Linux" or os.geteuid() != 0 or not shutil.which("ip"):
         parser.error("network namespaces need Linux, root and the program ip (Debian's package iproute2).")
     sys.path.insert(0, str(ROOT))
-    from mavil_edu.checkpoint import versions, write_json
+    from mavil_edu.checkpoint import versions
+    from mavil_edu.files import write_json
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is taken down
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions()}

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mavil_edu import benchmark, tiny
+from mavil_edu import tiny
+from mavil_edu.benchmarks import data as benchmark
 from mavil_edu.cli import main
 from mavil_edu.data.world import World
 

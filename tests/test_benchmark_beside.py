@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mavil_edu import benchmark_front, benchmark_start, interleaved, tiny
+from mavil_edu import tiny
+from mavil_edu.benchmarks import front as benchmark_front
+from mavil_edu.benchmarks import interleaved
+from mavil_edu.benchmarks import start as benchmark_start
 from mavil_edu.cli import main
 from mavil_edu.data.world import write_world
-from mavil_edu.widgets import Explorer
+from mavil_edu.explorers.widgets import Explorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,7 +109,7 @@ def test_an_explorer_that_does_not_change_is_an_error(monkeypatch, capsys):
 
 
 def test_without_widgets_a_sentence_names_the_extra(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "mavil_edu.masking_explorer", None)
+    monkeypatch.setitem(sys.modules, "mavil_edu.explorers.masking", None)
     assert main("benchmark interact --rounds 1".split()) == 2
     assert "pip install 'mavil-edu[notebooks]'" in capsys.readouterr().err
 

@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mavil_edu import benchmark_peers, interleaved, paper, small, tiny
+from mavil_edu import paper, small, tiny
+from mavil_edu.benchmarks import interleaved
+from mavil_edu.benchmarks import peers as benchmark_peers
 from mavil_edu.cli import main
 from mavil_edu.config import TransformerConfig
 from mavil_edu.hardware import Peak

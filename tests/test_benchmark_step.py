@@ -10,7 +10,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mavil_edu import benchmark_step, hardware, stopwatch
+from mavil_edu import hardware, stopwatch
+from mavil_edu.benchmarks import step as benchmark_step
 from mavil_edu.cli import main
 from mavil_edu.config import Config, tiny
 from mavil_edu.data.batch import to_inputs

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mavil_edu.contrast_explorer import TEMPERATURES, contrast_explorer
+from mavil_edu.explorers.contrast import TEMPERATURES, contrast_explorer
 
 AUDIO = torch.eye(8)
 VIDEO = torch.eye(8)

@@ -6,7 +6,7 @@ import pytest
 
 from mavil_edu.config import paper, tiny
 from mavil_edu.cost import Plan, Rate, Reading, predict
-from mavil_edu.cost_explorer import COLOURS, KINDS, NUMBERS, CostView, cost_explorer, planned
+from mavil_edu.explorers.cost import COLOURS, KINDS, NUMBERS, CostView, cost_explorer, planned
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_the_stand_in_for_ipywidgets_carries_an_explorer(tmp_path):
     code = (
         "import sys, types\nsys.modules['av'] = types.ModuleType('av')\n"  # media is imported beside, and not used
         "sys.modules['mavil_edu.media'] = types.ModuleType('media')\n"
-        "import torch\nfrom mavil_edu import widgets\n"
+        "import torch\nfrom mavil_edu.explorers import widgets\n"
         "number, show = widgets.BoundedIntText(value=3), lambda n: widgets.Shown(f'{n} it is', b'')\n"
         "box = widgets.Explorer({'n': number}, show, {'more': lambda: None})\n"
         "print(box.shown.sentence, widgets.ValueWidget.__module__)"

@@ -13,7 +13,7 @@ from lab_tasks import die, double
 from mavil_edu import cli
 from mavil_edu.config import tiny
 from mavil_edu.data.loader import training_steps
-from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, Arm, changed, config_of, digest
+from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, Arm, changed, command_line, config_of, digest
 from mavil_edu.lab.claims import ARMS, LEDGER, OPTIONS, Claim, Difference, minus
 from mavil_edu.lab.ledger import claims_named, judge, judge_all, rows_of, with_needs, write_ledger
 from mavil_edu.lab.measure import Job, Place, first, matched_steps, multiply_adds, paired_start, run_job, training_clips
@@ -94,6 +94,12 @@ def test_every_claim_of_the_ledger_names_arms_that_exist_and_configs_that_can_be
             config_of(ARMS[name], BUDGETS["standard"])
         assert any(one.decides for one in claim.differences)
         assert all(one.metric in LEAST for one in claim.differences)
+
+
+def test_a_stored_command_names_no_place_of_one_machine(monkeypatch):
+    said = "reproduce fast --out /a/b --workers 2 --work=/c --docs C:\\d --split test --out results/options --page"
+    monkeypatch.setattr("sys.argv", ["mavil-edu", *said.split()])
+    assert command_line() == "mavil-edu reproduce fast --workers 2 --split test --out results/options --page"
 
 
 def test_overrides_are_relative_to_the_preset_and_a_wrong_name_is_told():

@@ -15,9 +15,9 @@ from torch.nn.functional import max_pool2d
 
 from mavil_edu import audio
 from mavil_edu.config import AudioConfig, VideoConfig
+from mavil_edu.explorers.masking import MaskView, beside_visible, masked_sound, masking_explorer
 from mavil_edu.figures import HIDDEN, hidden_cells
 from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES, random_mask, visible_count
-from mavil_edu.masking_explorer import MaskView, beside_visible, masked_sound, masking_explorer
 
 SOUND = AudioConfig(seconds=2.56, frames=256)  # 16 × 8 patches
 PICTURE = VideoConfig(seconds=2.56, height=48, width=48)  # 4 × 3 × 3 patches

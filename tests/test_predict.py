@@ -14,7 +14,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mavil_edu import benchmark_predict, benchmark_step, cost, large, logbook, paper, predict_check, small, tiny, train
+from mavil_edu import cost, large, logbook, paper, small, tiny, train
+from mavil_edu.benchmarks import predict as benchmark_predict
+from mavil_edu.benchmarks import predict_check
+from mavil_edu.benchmarks import step as benchmark_step
 from mavil_edu.cli import main
 from mavil_edu.config import Config
 from mavil_edu.cost import Plan, Rate, Reading, exchanged_bytes, predict, sent_weights

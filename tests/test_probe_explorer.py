@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mavil_edu.probe_explorer import probe_explorer
+from mavil_edu.explorers.probe import probe_explorer
 
 FITTED, N = 200, 300
 

@@ -85,8 +85,8 @@ def modules() -> list[Path]:
 
 
 def test_every_import_of_the_package_is_a_declared_dependency():
-    explorers = {path for path in modules() if path.name == "widgets.py" or path.stem.endswith("_explorer")}  # of use in notebooks only
-    extras = {path: ["notebooks"] for path in explorers} | {PACKAGE / "benchmark_peers.py": ["bench"]}
+    explorers = {path for path in modules() if path.parent.name == "explorers"}  # of use in notebooks only
+    extras = {path: ["notebooks"] for path in explorers} | {PACKAGE / "benchmarks" / "peers.py": ["bench"]}
     allowed = {path: requirements(*extras.get(path, [])) for path in modules()}
     undeclared = {str(path.relative_to(ROOT)): missing for path in modules() if (missing := imported(path) - set(allowed[path]))}
     assert not undeclared
@@ -178,6 +178,21 @@ def test_the_tree_in_the_readme_names_every_module():
     assert not unnamed
 
 
+def test_imports_at_a_modules_top_point_upwards_in_the_tree():
+    """As the README says above the tree, and the site above its reference."""
+    order = {str(path): place for place, path in enumerate(tree_in_readme())}
+    starts_by_itself = PACKAGE / "course" / "worker.py"  # a process of its own, whose words stand below it
+    downwards = []
+    for path in set(modules()) - {starts_by_itself}:
+        own = order.get(str(path.relative_to(ROOT)))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if own is not None and isinstance(node, ast.ImportFrom) and node.module.startswith("mavil_edu"):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                others = {name for name in names if order.get(name.replace(".", "/") + ".py", -1) > own}
+                downwards += [f"{path.relative_to(ROOT)} imports {name}" for name in sorted(others)]
+    assert not downwards
+
+
 def test_the_readme_says_how_to_begin():
     readme = text_of("README.md")
     for words in ("make demo", "make test", "make lab", "INDEX=", "SYSTEM_TORCH=1", "environment.yml", "MIT"):
@@ -228,6 +243,7 @@ def test_files_stay_small():
 FOREIGN = {
     "the address of a package index": r"(pypi|pythonhosted|registry\.npmjs|conda\.anaconda)\.org|download\.pytorch\.org|/simple/?\"",
     "somebody's home folder": r"(?<![\w.~-])/(root|home/\w+|Users/\w+)/\w",
+    "a folder for what does not stay": r"(?<![\w.~-])/tmp/\w",
 }
 
 

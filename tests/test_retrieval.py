@@ -14,11 +14,11 @@ from made_clips import make_clip, pictures, tone
 
 from mavil_edu import cli
 from mavil_edu import retrieval as module
-from mavil_edu.checkpoint import write_json
 from mavil_edu.config import AugmentConfig
 from mavil_edu.data.batch import Skipped, evaluation_batch
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import embed, embed_clips
+from mavil_edu.files import write_json
 from mavil_edu.retrieval import by_class, classes_of, closest, median_rank, rank_of, ranked, recall_at, retrieval, similarities, top_matches
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mavil_edu.retrieval_explorer import ANSWERS, retrieval_explorer
+from mavil_edu.explorers.retrieval import ANSWERS, retrieval_explorer
 
 N = 6
 AUDIO = torch.eye(N)

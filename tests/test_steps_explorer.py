@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mavil_edu import audio
-from mavil_edu.steps_explorer import Look, steps_explorer, two_rows
+from mavil_edu.explorers.steps import Look, steps_explorer, two_rows
 
 SOUND = torch.full((64, 128), audio.FLOOR)
 SOUND[20:24] = -2.0  # one strike

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mavil_edu.config import tiny
-from mavil_edu.targets_explorer import targets_explorer
+from mavil_edu.explorers.targets import targets_explorer
 
 CONFIG = tiny().model.audio
 TIMES, PITCHES = CONFIG.grid

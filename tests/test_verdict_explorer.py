@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from mavil_edu.explorers.verdict import compared, verdict_explorer
 from mavil_edu.lab.claims import LEDGER, Claim, minus
 from mavil_edu.lab.verdicts import difference, unpaired, verdict_of
-from mavil_edu.verdict_explorer import compared, verdict_explorer
 
 LIKE = [60.0, 65.0, 70.0, 75.0, 80.0]  # seeds differ much, the arms by little and always
 MORE = [63.0, 68.5, 72.5, 78.0, 83.2]

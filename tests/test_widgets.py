@@ -11,8 +11,9 @@ import pytest
 import torch
 from ipywidgets import BoundedIntText, Button, ToggleButtons, Widget
 
-from mavil_edu import audio, widgets
+from mavil_edu import audio
 from mavil_edu.config import AudioConfig
+from mavil_edu.explorers import widgets
 
 CONFIG = AudioConfig(seconds=2.56, frames=256, patch_frames=32)  # 8 × 8 patches
 NAMED = (BoundedIntText, ToggleButtons, Button)  # controls to which ipywidgets ties their text as a name; a slider is none

@@ -41,7 +41,7 @@ def data(
         workers: numbers of loader processes to compare.
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark import benchmark_data, table
+    from mavil_edu.benchmarks.data import benchmark_data, table
 
     answer = benchmark_data(PRESETS[preset](), data, shards, clips=clips, seconds=seconds, steps=steps, workers=list(workers), say=say)
     print(json_module.dumps(answer, indent=1) if json else table(answer))
@@ -70,7 +70,7 @@ def step(
         compile: compile the blocks first (torch.compile).
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark_step import benchmark_step, table
+    from mavil_edu.benchmarks.step import benchmark_step, table
 
     answer = {"preset": preset} | benchmark_step(PRESETS[preset](), batch, repetitions, list(stages), precision, compile, say)
     print(json_module.dumps(answer, indent=1) if json else f"{preset}, {table(answer)}")
@@ -97,7 +97,7 @@ def fast(
         only: options, by the names that the table has; by default all.
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark_fast import benchmark_fast, table
+    from mavil_edu.benchmarks.fast import benchmark_fast, table
 
     answer = {"preset": preset} | benchmark_fast(PRESETS[preset](), batch, repetitions, stage, only, say)
     print(json_module.dumps(answer, indent=1) if json else f"{preset}, {table(answer)}")
@@ -156,14 +156,14 @@ def predict(
     """
     from dataclasses import replace
 
-    from mavil_edu import benchmark_predict as predicting
+    from mavil_edu.benchmarks import predict as predicting
     from mavil_edu.cost import Plan, Reading
     from mavil_edu.data.source import open_run
     from mavil_edu.run import with_fitting_batch
 
     config = PRESETS[preset]()
     if check:
-        from mavil_edu.predict_check import check_against_run, check_table
+        from mavil_edu.benchmarks.predict_check import check_against_run, check_table
 
         answer = {"preset": preset} | check_against_run(config, clips or 64, steps, check, repetitions, say)
         print(json_module.dumps(answer, indent=1) if json else f"{preset}, {check_table(answer)}")

@@ -35,7 +35,7 @@ def peers(
         rounds: in each of which ours, theirs eager and theirs with SDPA take a step in turn.
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark_peers import benchmark_peers, table
+    from mavil_edu.benchmarks.peers import benchmark_peers, table
 
     answer = {"preset": preset} | benchmark_peers(PRESETS[preset](), list(against), batch, rounds, say)
     _print(answer, lambda found: f"{preset}, {table(found)}", json)
@@ -62,7 +62,7 @@ def decode(
         rounds: in each of which every way reads every clip.
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark_front import benchmark_decode, decode_table
+    from mavil_edu.benchmarks.front import benchmark_decode, decode_table
 
     answer = {"preset": preset} | benchmark_decode(PRESETS[preset](), data, clips, seconds, rounds)
     _print(answer, lambda found: f"{preset}, {decode_table(found)}", json)
@@ -87,7 +87,7 @@ def fbank(
         rounds: in each of which both compute all spectrograms.
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark_front import benchmark_fbank, fbank_table
+    from mavil_edu.benchmarks.front import benchmark_fbank, fbank_table
 
     answer = benchmark_fbank(batch, seconds, mel_bins, rounds)
     _print(answer, fbank_table, json)
@@ -103,7 +103,7 @@ def import_(rounds: int = 5, json: tyro.conf.FlagCreatePairsOff[bool] = False) -
         rounds: in each of which every start is made once, in a process of its own.
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark_start import benchmark_import, import_table
+    from mavil_edu.benchmarks.start import benchmark_import, import_table
 
     _print(benchmark_import(rounds), import_table, json)
     return 0
@@ -119,7 +119,7 @@ def interact(preset: Preset = "tiny", rounds: int = 10, json: tyro.conf.FlagCrea
         rounds: in each of which every way makes a picture that was not there before.
         json: print all numbers as JSON in place of a table.
     """
-    from mavil_edu.benchmark_start import benchmark_interact, interact_table
+    from mavil_edu.benchmarks.start import benchmark_interact, interact_table
 
     answer = {"preset": preset} | benchmark_interact(PRESETS[preset]().model, rounds)
     _print(answer, lambda found: f"{preset}, {interact_table(found)}", json)

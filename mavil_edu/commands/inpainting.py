@@ -91,10 +91,9 @@ def inpaint(
     from rich.console import Console
 
     from mavil_edu import MAViL
-    from mavil_edu.checkpoint import write_json
     from mavil_edu.data.batch import evaluation_batch
     from mavil_edu.evaluate import position_means
-    from mavil_edu.folders import check_new
+    from mavil_edu.files import check_new, write_json
     from mavil_edu.inpaint import WORDS, fill, hiding, summary_of
     from mavil_edu.inpaint_files import write_inpainted
 

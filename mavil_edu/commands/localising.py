@@ -68,8 +68,7 @@ def localise(
     from rich.console import Console
 
     from mavil_edu import MAViL, localise_files
-    from mavil_edu.checkpoint import write_json
-    from mavil_edu.folders import check_new
+    from mavil_edu.files import check_new, write_json
     from mavil_edu.localise_world import score_world
 
     if out is not None:

@@ -124,7 +124,7 @@ def probe(
         columns=column or None, methods=methods, class_columns=classes,
     )  # fmt: skip
     if report:
-        from mavil_edu.checkpoint import write_json
+        from mavil_edu.files import write_json
         from mavil_edu.report import write_report
         from mavil_edu.run import EVALUATION_FILE
 

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mavil_edu.checkpoint import write_folder, write_text
 from mavil_edu.data.avmnist import COLUMNS, PICTURE_FILE, SOUND_FILE, SPLITS, Pair, pairs_file
-from mavil_edu.folders import check_new
+from mavil_edu.files import check_new, write_folder, write_text
 
 RATE = 8000  # of the recordings
 TIMEOUT = 60  # seconds without an answer, after which a download has failed

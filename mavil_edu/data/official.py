@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mavil_edu.checkpoint import write_text
 from mavil_edu.data.audioset import counts_line, is_title, read_audioset
 from mavil_edu.data.listing import Entry, ListError, Listing, find_clips, read_rows
 from mavil_edu.data.vggsound import read_vggsound
-from mavil_edu.folders import check_new
+from mavil_edu.files import check_new, write_text
 
 Kind = Literal["vggsound", "audioset"]
 READERS = {"vggsound": read_vggsound, "audioset": read_audioset}

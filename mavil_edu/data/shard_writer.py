@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from mavil_edu import media
-from mavil_edu.checkpoint import write_text
 from mavil_edu.config import SAMPLE_RATE
 from mavil_edu.data.shard_files import (
     INDEX,
@@ -39,7 +38,7 @@ from mavil_edu.data.shard_files import (
     read_json,
     sha256_of,
 )
-from mavil_edu.folders import check_new
+from mavil_edu.files import check_new, write_text
 from mavil_edu.progress import ProgressBar
 
 PLAN, LOCK = "plan.json", ".lock"  # which clips go in, found once; and who is writing

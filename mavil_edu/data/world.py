@@ -13,14 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator
 
-from mavil_edu.checkpoint import write_text
 from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.batch import Labels, Sample, augment_sample
 from mavil_edu.data.difficulty import DifficultyName
 from mavil_edu.data.factors import Factors, impacts_within, labels, sample_factors
 from mavil_edu.data.world_picture import object_place, render_video
 from mavil_edu.data.world_sound import render_audio
-from mavil_edu.folders import check_new
+from mavil_edu.files import check_new, write_text
 from mavil_edu.memory import give_back
 from mavil_edu.progress import tracked
 

@@ -1,15 +1,14 @@
 """The whole lab: which runs a ledger of claims needs, what they gave, and the verdicts that follow by the rule."""
 
 import json
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mavil_edu.checkpoint import write_json
-from mavil_edu.lab.arms import QUICK_LABEL, Arm, Budget, Split
+from mavil_edu.files import write_json
+from mavil_edu.lab.arms import QUICK_LABEL, Arm, Budget, Split, command_line
 from mavil_edu.lab.claims import ARMS, LEDGER, OPTIONS, Claim, Difference
 from mavil_edu.lab.verdicts import LEAST, MOST_FALSE, Interval, Verdict, difference, false_findings, verdict_of, verdict_of_all
 
@@ -128,7 +127,7 @@ def null_rates(rows: Rows, seeds: int) -> dict[str, float]:
 def write_ledger(file: Path, results: Sequence[Result], budget: Budget, split: Split, rows: Rows, failed: dict[str, str]) -> dict:
     """Verdicts with all that they rest on, as JSON."""
     stored = {
-        "command": " ".join(["mavil-edu", *sys.argv[1:]]),
+        "command": command_line(),
         "budget": asdict(budget),
         "proves": budget.proves,
         "note": "" if budget.proves else QUICK_LABEL,

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mavil_edu.checkpoint import save_model, versions, write_json
+from mavil_edu.checkpoint import save_model, versions
 from mavil_edu.config import AugmentConfig, Config
 from mavil_edu.data.avmnist import AVMNIST, is_avmnist
 from mavil_edu.data.batch import Clips, evaluation_batch
@@ -20,8 +19,9 @@ from mavil_edu.data.loader import training_steps
 from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, embed, position_means
+from mavil_edu.files import write_json
 from mavil_edu.finetune_run import finetune_on, with_steps
-from mavil_edu.lab.arms import LABELLED, ROWS, SPLITS, TRAINING, Arm, Budget, Split, config_of, digest
+from mavil_edu.lab.arms import LABELLED, ROWS, SPLITS, TRAINING, Arm, Budget, Split, command_line, config_of, digest
 from mavil_edu.losses import log_b
 from mavil_edu.mavil import MAViL
 from mavil_edu.optimiser import learning_rate
@@ -284,7 +284,7 @@ def run_job(job: Job) -> dict:
         "version": ROWS,
         "seconds": round(time.perf_counter() - started, 1),
         **found,
-        "command": " ".join(["mavil-edu", *sys.argv[1:]]),
+        "command": command_line(),
         "versions": versions(),
         "machine": machine(torch.device("cpu")),
         "cores": os.cpu_count(),

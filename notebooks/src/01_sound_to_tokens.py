@@ -8,7 +8,7 @@
 # tokens that MAViL reads, and turn it back into sound.
 #
 # **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 60 minutes.
-# **Opens:** [`audio.py`](../mavil_edu/audio.py), [`patches.py`](../mavil_edu/patches.py), [`widgets.py`](../mavil_edu/widgets.py).
+# **Opens:** [`audio.py`](../mavil_edu/audio.py), [`patches.py`](../mavil_edu/patches.py), [`explorers/widgets.py`](../mavil_edu/explorers/widgets.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its implementation details.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter).
@@ -545,7 +545,7 @@ player(one * 0.4 / one.abs().max(), "Token 21 alone, louder")
 # with only the background, and one that a model could guess from its neighbours.
 
 # %%
-from mavil_edu.widgets import tokens_explorer
+from mavil_edu.explorers.widgets import tokens_explorer
 
 tokens_explorer(log_mels, config, t=2, f=5)
 

@@ -9,7 +9,7 @@
 #
 # **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
 # **Opens:** [`masking.py`](../mavil_edu/masking.py), [`losses.py`](../mavil_edu/losses.py), [`encoder.py`](../mavil_edu/encoder.py),
-# [`transformer.py`](../mavil_edu/transformer.py), [`masking_explorer.py`](../mavil_edu/masking_explorer.py).
+# [`transformer.py`](../mavil_edu/transformer.py), [`explorers/masking.py`](../mavil_edu/explorers/masking.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its ablations.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter). After a restart of the kernel, begin with the first
@@ -420,7 +420,7 @@ for grid, names in (((64, 8), masking.AUDIO_STRATEGIES), ((4, 14, 14), masking.V
 # is not yet to be like it: whether a copy would do, section 7 measures.
 
 # %%
-from mavil_edu.masking_explorer import masking_explorer
+from mavil_edu.explorers.masking import masking_explorer
 
 masking_explorer(log_mel, pictures, sound_config, picture_config)
 

@@ -645,7 +645,7 @@ for title, roll in (("its own clip", 0), ("another clip", 1)):
 
 # %% tags=["nbval-ignore-output"]
 # not compared, for the same reason
-from mavil_edu.steps_explorer import Look, steps_explorer
+from mavil_edu.explorers.steps import Look, steps_explorer
 
 
 def look_at(row: dict) -> Look:

@@ -9,7 +9,7 @@
 #
 # **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`losses.py`](../mavil_edu/losses.py), [`retrieval.py`](../mavil_edu/retrieval.py),
-# [`contrast_explorer.py`](../mavil_edu/contrast_explorer.py).
+# [`explorers/contrast.py`](../mavil_edu/explorers/contrast.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; InfoNCE: van den Oord et al. 2018.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter).
@@ -23,11 +23,11 @@ from torch import Tensor
 
 from mavil_edu import MAViL, diagrams, figures, losses, masking, retrieval
 from mavil_edu.config import AugmentConfig, small, tiny
-from mavil_edu.contrast_explorer import contrast_explorer
 from mavil_edu.data.batch import collate, to_inputs
 from mavil_edu.data.world import World
 from mavil_edu.display import player
 from mavil_edu.exercises import check, exercise, quiz
+from mavil_edu.explorers.contrast import contrast_explorer
 from mavil_edu.patches import patchify
 
 # %% [markdown]

@@ -9,7 +9,7 @@
 #
 # **Budget:** 2 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`mavil.py`](../mavil_edu/mavil.py), [`probes.py`](../mavil_edu/probes.py), [`evaluate.py`](../mavil_edu/evaluate.py),
-# [`probe_explorer.py`](../mavil_edu/probe_explorer.py), [`retrieval_explorer.py`](../mavil_edu/retrieval_explorer.py).
+# [`explorers/probe.py`](../mavil_edu/explorers/probe.py), [`explorers/retrieval.py`](../mavil_edu/explorers/retrieval.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter).
@@ -30,12 +30,12 @@ from mavil_edu.display import player
 
 # %%
 from mavil_edu.exercises import check, exercise, quiz
+from mavil_edu.explorers.probe import probe_explorer
+from mavil_edu.explorers.retrieval import retrieval_explorer
 from mavil_edu.mavil import Masks, Targets, losses_of
 from mavil_edu.optimiser import learning_rate, make_optimiser
 from mavil_edu.patches import patchify, unpatchify
-from mavil_edu.probe_explorer import probe_explorer
 from mavil_edu.probes import raw_features
-from mavil_edu.retrieval_explorer import retrieval_explorer
 
 # %% [markdown]
 # ## 1. One batch, two views, three terms

@@ -10,7 +10,7 @@
 # compared.
 #
 # **Budget:** 3 minutes of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
-# **Opens:** [`teacher.py`](../mavil_edu/teacher.py), [`targets_explorer.py`](../mavil_edu/targets_explorer.py),
+# **Opens:** [`teacher.py`](../mavil_edu/teacher.py), [`explorers/targets.py`](../mavil_edu/explorers/targets.py),
 # [`mavil.py`](../mavil_edu/mavil.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3; targets that know their context: Baevski et al. 2022
 # (data2vec).
@@ -34,9 +34,9 @@ from mavil_edu.display import player
 
 # %%
 from mavil_edu.exercises import check, exercise, quiz
+from mavil_edu.explorers.targets import targets_explorer
 from mavil_edu.optimiser import learning_rate, make_optimiser
 from mavil_edu.patches import patchify, unpatchify
-from mavil_edu.targets_explorer import targets_explorer
 from mavil_edu.teacher import Health, check_health
 
 # %% [markdown]

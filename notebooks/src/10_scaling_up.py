@@ -432,7 +432,7 @@ diagrams.lines(
 # 3. the fewest H100s that are done in three hours, and what a tenfold network changes for them.
 
 # %%
-from mavil_edu.cost_explorer import cost_explorer
+from mavil_edu.explorers.cost import cost_explorer
 
 cost_explorer(
     replace(paper(), train=replace(paper().train, precision="bf16-mixed")),
@@ -466,7 +466,7 @@ def clips_that_fit(config) -> int:
 
 
 # %% tags=["nbval-skip"]
-from mavil_edu.benchmark_predict import measure
+from mavil_edu.benchmarks.predict import measure
 
 config, rows = tiny(), 8
 if torch.cuda.is_available():  # ← the budget of this cell
@@ -575,7 +575,7 @@ print(listed.count("Addmm"), "matrix products and an attention; and", ", ".join(
 # in long runs alone. On a machine with a GPU the next cell measures what both words give: steps in 32 bits, in 16, and compiled.
 
 # %% tags=["nbval-skip"]
-from mavil_edu.benchmark_step import benchmark_step, table
+from mavil_edu.benchmarks.step import benchmark_step, table
 
 words, rows, config = [("32-true", False)], 4, tiny()
 if torch.cuda.is_available():  # ← the budget of this cell

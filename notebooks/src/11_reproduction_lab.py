@@ -11,7 +11,7 @@
 # **Budget:** 1 minute of computing on two CPU cores, 1 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
 # **Opens:** [`claims.py`](../mavil_edu/lab/claims.py), [`arms.py`](../mavil_edu/lab/arms.py),
 # [`verdicts.py`](../mavil_edu/lab/verdicts.py), [`ledger.py`](../mavil_edu/lab/ledger.py),
-# [`verdict_explorer.py`](../mavil_edu/verdict_explorer.py), and the page [`reproduction.md`](../docs/reproduction.md).
+# [`explorers/verdict.py`](../mavil_edu/explorers/verdict.py), and the page [`reproduction.md`](../docs/reproduction.md).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 4 and its ablations.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter).
@@ -30,6 +30,7 @@ from mavil_edu.config import AugmentConfig, tiny
 from mavil_edu.data.world import World
 from mavil_edu.display import player
 from mavil_edu.exercises import check, exercise, quiz
+from mavil_edu.explorers.verdict import verdict_explorer
 
 # %%
 from mavil_edu.lab.arms import BUDGETS, QUICK_LABEL, SPLITS, Arm
@@ -39,7 +40,6 @@ from mavil_edu.lab.measure import COLUMNS, Place
 from mavil_edu.lab.pictures import forest, loss_curves, seed_by_seed
 from mavil_edu.lab.reproduce import try_claim
 from mavil_edu.lab.verdicts import difference
-from mavil_edu.verdict_explorer import verdict_explorer
 
 # %% [markdown]
 # ## 1. Guess first

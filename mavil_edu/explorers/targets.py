@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 
 from mavil_edu.config import AudioConfig
 from mavil_edu.display import player
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.figures import INK, _array, _axes, _limits
 from mavil_edu.overlay import Overlay
-from mavil_edu.widgets import Explorer, Shown, choice
 
 NEAREST = 10  # places in other clips
 LOUDEST = 0.5  # what a sound's loudest sample is brought to

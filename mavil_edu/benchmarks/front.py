@@ -10,12 +10,12 @@ from einops import rearrange
 from torch import Tensor
 
 from mavil_edu.audio import log_mel
-from mavil_edu.benchmark import plain_loop
+from mavil_edu.benchmarks.data import plain_loop
+from mavil_edu.benchmarks.interleaved import interleaved, ratio, spread, told
 from mavil_edu.config import SAMPLE_RATE, Config
 from mavil_edu.data.source import usable_files
 from mavil_edu.data.windows import short_side
 from mavil_edu.data.world import write_world
-from mavil_edu.interleaved import interleaved, ratio, spread, told
 from mavil_edu.media import read_clip
 from mavil_edu.processes import machine
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mavil_edu.display import Player, player, video_player
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.figures import GREEN, INK, _array, _axes
 from mavil_edu.overlay import Overlay
 from mavil_edu.retrieval import WAYS, similarities
-from mavil_edu.widgets import Explorer, Shown, choice
 
 ANSWERS = 4  # that are shown, the most similar first
 LOUDEST = 0.5  # what a sound's loudest sample is brought to

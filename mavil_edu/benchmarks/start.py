@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from mavil_edu import audio
+from mavil_edu.benchmarks.interleaved import interleaved, ratio, spread, told
 from mavil_edu.config import ModelConfig
-from mavil_edu.interleaved import interleaved, ratio, spread, told
 from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES
 from mavil_edu.masking_picture import _generated
 from mavil_edu.processes import machine
@@ -67,7 +67,7 @@ def benchmark_interact(model: ModelConfig, rounds: int) -> dict[str, Any]:
     if rounds < 1:
         raise ValueError(f"A benchmark needs 1 round or more ({rounds}).")
     try:
-        from mavil_edu.masking_explorer import MaskView, masking_explorer
+        from mavil_edu.explorers.masking import MaskView, masking_explorer
     except ModuleNotFoundError as missing:
         raise ValueError("This benchmark needs ipywidgets: pip install 'mavil-edu[notebooks]'.") from missing
     waveform, frames = _generated(model, seed=0)

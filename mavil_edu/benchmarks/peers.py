@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mavil_edu.benchmarks.interleaved import interleaved, ratio, spread, told
 from mavil_edu.config import AudioConfig, Config, TransformerConfig, VideoConfig
 from mavil_edu.decoder import Decoder
 from mavil_edu.encoder import Encoder
 from mavil_edu.hardware import Memory, matrix_peak
-from mavil_edu.interleaved import interleaved, ratio, spread, told
 from mavil_edu.losses import masked_mse, normalise_patches
 from mavil_edu.masking import random_mask, visible_count
 from mavil_edu.memory import give_back, keep_freed_memory

@@ -7,9 +7,9 @@ from ipywidgets import BoundedIntText, Layout
 
 from mavil_edu.config import Config
 from mavil_edu.cost import Plan, Rate, Reading, predict
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.figures import BLUE, GREEN, INK, ORANGE, PAPER, TRACE, _axes
 from mavil_edu.overlay import Overlay
-from mavil_edu.widgets import Explorer, Shown, choice
 
 KINDS = {"V100": 125.0, "A100": 312.0, "H100": 989.0}  # 10^12 operations a second in 16 bits, as their maker states them [O]
 NETWORKS = {"2.5 GB/s": 2.5, "25 GB/s": 25.0, "250 GB/s": 250.0}  # that a device sends: 20 to 2,000 Gbit/s

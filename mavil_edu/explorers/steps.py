@@ -10,9 +10,9 @@ from torch.nn.functional import pad
 
 from mavil_edu import audio
 from mavil_edu.display import player
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.figures import BLUE, INK, ORANGE, _array, _axes, _draw_spectrogram, _draw_strip, _limits
 from mavil_edu.overlay import Overlay
-from mavil_edu.widgets import Explorer, Shown, choice
 
 ROUNDS = 16  # of Griffin-Lim: a quarter of the usual, so that a choice is heard at once
 LOUDEST = 0.8  # what the loudest sample of the original is brought to; what the model makes is raised by the same

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from ipywidgets import BoundedIntText, Layout
 
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.lab.claims import Claim
 from mavil_edu.lab.ledger import Rows, paired_values
 from mavil_edu.lab.pictures import seed_by_seed
 from mavil_edu.lab.verdicts import LEAST, LEVEL, Expect, Interval, Verdict, difference, unpaired, verdict_of
-from mavil_edu.widgets import Explorer, Shown, choice
 
 PAIRED = {"seed by seed": True, "as two heaps": False}
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.figures import BLUE, GREEN, INK, ORANGE, _array, _axes
 from mavil_edu.overlay import Overlay
-from mavil_edu.widgets import Explorer, Shown, choice
 
 PENALTIES = np.logspace(-2, 4, 7)
 COLOURS = (GREEN, BLUE, ORANGE, "#6b4c9a", "#868d99")

@@ -13,10 +13,10 @@ from torch.nn.functional import pad
 from mavil_edu import audio
 from mavil_edu.config import AudioConfig, VideoConfig
 from mavil_edu.display import player
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.figures import HIDDEN, INK, _axes, _draw_spectrogram, _draw_strip, _limits, hidden_cells
 from mavil_edu.masking import AUDIO_STRATEGIES, VIDEO_STRATEGIES
 from mavil_edu.overlay import Overlay
-from mavil_edu.widgets import Explorer, Shown, choice
 
 ROUNDS = 16  # of Griffin-Lim: a quarter of the usual, so that a choice is heard at once
 LOUDEST = 0.8  # what the loudest sample of the whole sound is brought to; its parts are raised by the same

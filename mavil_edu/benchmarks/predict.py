@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mavil_edu.benchmark import clips_per_second
-from mavil_edu.benchmark_step import benchmark_stage
+from mavil_edu.benchmarks.data import clips_per_second
+from mavil_edu.benchmarks.step import benchmark_stage
 from mavil_edu.config import Config
 from mavil_edu.cost import Plan, Rate, Reading, check, predict
 from mavil_edu.data.batch import Clips

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, TypeVar
 
-from mavil_edu.benchmark_predict import Say, benchmark_predict, plan_of, reading_of
+from mavil_edu.benchmarks.predict import Say, benchmark_predict, plan_of, reading_of
 from mavil_edu.config import Config
 from mavil_edu.data.source import open_run
 from mavil_edu.data.world import write_world

@@ -12,13 +12,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from mavil_edu.benchmarks.interleaved import spread, told
 from mavil_edu.blocks import compile_blocks
 from mavil_edu.config import Config
 from mavil_edu.data.batch import Batch, Inputs, to_inputs
 from mavil_edu.data.loader import Step
 from mavil_edu.evaluate import MakeTargets, scored_patches
 from mavil_edu.hardware import DTYPES, Memory, Peak, Precision, check_precision, matrix_peak
-from mavil_edu.interleaved import spread, told
 from mavil_edu.mavil import Asked, Masks, MAViL, draw_asked, draw_masks, draw_second_masks, losses_of, patch_targets
 from mavil_edu.multiply_adds import step_by_part
 from mavil_edu.processes import join, machine

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mavil_edu.display import player
+from mavil_edu.explorers.widgets import Explorer, Shown, choice
 from mavil_edu.figures import BLUE, GREEN, INK, PAPER, _array, _axes
 from mavil_edu.overlay import Overlay
 from mavil_edu.retrieval import similarities
-from mavil_edu.widgets import Explorer, Shown, choice
 
 TEMPERATURES = (0.01, 0.03, 0.1, 0.3, 1.0)
 SHOWN = 4  # pictures beside the table

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from mavil_edu.benchmark_step import Case, case_of
+from mavil_edu.benchmarks.interleaved import interleaved, ratio, told
+from mavil_edu.benchmarks.step import Case, case_of
 from mavil_edu.config import Config
 from mavil_edu.fast import DECODED_SHARE, SECOND_RATIO, fast
 from mavil_edu.footprint import footprint
 from mavil_edu.hardware import MEGABYTE
-from mavil_edu.interleaved import interleaved, ratio, told
 from mavil_edu.multiply_adds import step_by_part
 from mavil_edu.processes import join, machine
 
