@@ -256,10 +256,10 @@ QUIZZES = (
         lesson="03",
         question="Hidden tokens are dropped before the encoder instead of being set to 0. What does it gain?",
         choices=(
-            ("Nothing but a shorter program.", "The encoder computes on a fifth of the tokens, which is most of what training costs."),
+            ("Nothing but a shorter program.", "The encoder computes on a fifth of the tokens, and it is half of what training costs."),
             ("The decoder then knows which tokens were hidden.", "It knows that from the mask, either way."),
             (
-                "A fifth of the compute or less, and nothing hidden can leak.",
+                "A fifth of the encoder's compute or less, and nothing hidden can leak.",
                 "Linear layers take a fifth, attention a twenty-fifth; what is not there cannot be used.",
             ),
         ),

@@ -171,7 +171,10 @@ QUIZZES = (
         lesson="08",
         question="Why does the teacher see the complete clip, and the student a tenth or a fifth of it?",
         choices=(
-            ("The teacher is larger and can read more.", "They have the same shape; only what they see differs."),
+            (
+                "The teacher is larger and can read more.",
+                "In the paper they have the same shape, here the teacher is deeper; what counts is what they see.",
+            ),
             (
                 "The targets are to know what the student has to guess.",
                 "A target made from the student's own view would ask for nothing that it does not see.",

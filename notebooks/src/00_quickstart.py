@@ -9,7 +9,8 @@
 # [`masking.py`](../mavil_edu/masking.py), [`reconstruct.py`](../mavil_edu/reconstruct.py), [`evaluate.py`](../mavil_edu/evaluate.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3.
 #
-# How to read it: before each cell that computes, guess what it will show. Then run it (Shift + Enter).
+# How to read it: before each cell that computes, guess what it will show. Then run it (Shift + Enter). Words that are new to you stand in
+# the [glossary](../docs/glossary.md).
 
 # %%
 from pathlib import Path
@@ -245,7 +246,19 @@ for k in (1, 5):
     print(f"R@{k} is more than three times chance ({k}/24): {'yes' if better else 'no'}")
 
 # %% [markdown]
-# Where a wrong picture is found, look which: it is mostly one of the same material and size. What is left to tell apart is the rhythm.
+# Where a wrong picture is found, look which. **Guess:** what do a sound and the wrong picture that it finds have in common?
+
+# %%
+rows = (SAMPLES / "labels.csv").read_text(encoding="utf-8").splitlines()[1:]
+made_of = [row.split(",")[1:4] for row in rows]  # material, size, event of each clip
+for own, other in enumerate(found.tolist()):
+    if own != other:
+        (material, _, event), (wrong, _, its_event) = made_of[own], made_of[other]
+        print(f"{own:3} {material:7}{event:9} → {other:3} {wrong:7}{its_event}")
+
+# %% [markdown]
+# The kind of event, struck or bouncing, in every pair; the material in some. What sound and picture both tell is what helps to find; the
+# rest is left to tell apart by size and rhythm.
 
 # %% [markdown]
 # ## 8. Your turn
@@ -253,12 +266,11 @@ for k in (1, 5):
 # **Exercise (5 minutes).** Hide *all* of the sound and none of the picture, and let the model imagine the sound from sight alone.
 # What of it is right: when it strikes, its pitch, its timbre? Change the two numbers and see.
 #
-# <details><summary>Hint</summary>A mask is a boolean tensor, True where a token is hidden; `torch.ones` hides everything.</details>
+# <details><summary>Hint</summary>A share of 1 hides everything, 0 nothing.</details>
 # <details><summary>Answer</summary>
 #
-# `silent = Masks(torch.ones(1, 64, dtype=torch.bool), torch.zeros(1, 64, dtype=torch.bool))`. Hardly anything is right: the model has
-# never practised with nothing to hear, and answers with a sound of the usual kind. That it hears and sees together is no proof that one
-# helps the other; the next cell measures it.
+# `audio_hidden, video_hidden = 1.0, 0.0`. Hardly anything is right: the model has never practised with nothing to hear, and answers with
+# a sound of the usual kind. That it hears and sees together is no proof that one helps the other; the next cell measures it.
 # </details>
 
 # %%

@@ -7,8 +7,9 @@
 # **You will be able to** compute the log-mel spectrogram of a sound by hand, say why its windows are 25 ms long, cut it into the
 # tokens that MAViL reads, and turn it back into sound.
 #
-# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 60 minutes.
-# **Opens:** [`audio.py`](../mavil_edu/audio.py), [`patches.py`](../mavil_edu/patches.py), [`explorers/widgets.py`](../mavil_edu/explorers/widgets.py).
+# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 75 minutes.
+# **Opens:** [`audio.py`](../mavil_edu/audio.py), [`patches.py`](../mavil_edu/patches.py),
+# [`explorers/widgets.py`](../mavil_edu/explorers/widgets.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its implementation details.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter).
@@ -245,7 +246,21 @@ check("mel_of_hz")
 
 # %% [markdown]
 # 128 triangles stand side by side on this scale, from 20 Hz to 8 kHz. Each begins at its left neighbour's peak and ends at its right
-# neighbour's. A triangle is the lower of two ramps, one that rises and one that falls.
+# neighbour's. A triangle is the lower of two ramps, one that rises and one that falls. First one of them, by you:
+
+# %% [markdown]
+# EXERCISE mel_filter
+#
+# SOLUTION mel_filter
+
+
+# %%
+@exercise("mel_filter")
+def mel_filter(hz: Tensor, left: float, centre: float, right: float) -> Tensor:
+    raise NotImplementedError
+
+
+check("mel_filter")
 
 # %%
 low, high = mel_of(torch.tensor([20.0, 8000.0])).tolist()
@@ -348,6 +363,20 @@ print("equal to the library's within 0.001: yes")
 #
 # A network likes numbers around 0. MAViL subtracts the mean of AudioSet's log-mels and divides by **twice** their standard deviation.
 # So the numbers have a standard deviation near ½, not 1. A shorter clip is padded with frames of 0.
+
+# %% [markdown]
+# EXERCISE normalise
+#
+# SOLUTION normalise
+
+
+# %%
+@exercise("normalise")
+def normalise(log_mel: Tensor, mean: float, std: float) -> Tensor:
+    raise NotImplementedError
+
+
+check("normalise")
 
 # %%
 # the paper's patches, 16 × 16, for a quarter of its time

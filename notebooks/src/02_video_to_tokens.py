@@ -7,7 +7,7 @@
 # **You will be able to** choose frames by time, cut them into tubelets, give each its position in three dimensions, show that a linear
 # layer on patches is a convolution, and say what one token more costs.
 #
-# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 60 minutes.
+# **Budget:** 1 minute of computing on two CPU cores, 1.2 GB of memory, no network, no GPU. Reading and exercises: 90 minutes.
 # **Opens:** [`video.py`](../mavil_edu/video.py), [`patches.py`](../mavil_edu/patches.py), [`positions.py`](../mavil_edu/positions.py),
 # [`transformer.py`](../mavil_edu/transformer.py).
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its implementation details.
@@ -276,8 +276,25 @@ def sincos_1d(places: Tensor, width: int) -> Tensor:
 check("sincos_1d")
 
 # %% [markdown]
-# For three axes the width is shared out: a third for time, a third for the row, a third for the column. The class token gets a row of
-# zeros.
+# For three axes the width is shared out: a third for time, a third for the row, a third for the column.
+
+# %% [markdown]
+# EXERCISE sincos_3d
+#
+# SOLUTION sincos_3d
+
+
+# %%
+@exercise("sincos_3d")
+def sincos_3d(t: int, h: int, w: int, width: int) -> Tensor:
+    raise NotImplementedError
+
+
+check("sincos_3d")
+
+# %% [markdown]
+# In front of each list stands one more token, the **class token**: it belongs to no patch, goes through all blocks, and is left out when a
+# clip's tokens are averaged (a habit of ViT that MAViL keeps). Its position is a row of zeros.
 
 # %%
 t_part, h_part, w_part = (one_axis(torch.arange(float(size)), 256) for size in large.grid)

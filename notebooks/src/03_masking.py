@@ -13,7 +13,7 @@
 # **Paper:** MAViL, [arXiv 2212.08071](https://arxiv.org/abs/2212.08071), section 3 and its ablations.
 #
 # Before each cell that computes, guess what it will show. Then run it (Shift + Enter). After a restart of the kernel, begin with the first
-# cell again (Run → Run All Above Selected Cell). Words that are new to you stand in the [glossary](../docs/glossary.md).
+# cell again (Run → Run All Above Selected Cell).
 
 # %%
 from pathlib import Path
@@ -40,8 +40,8 @@ video_player(clip.frames[::4], 6.25, louder * clip.waveform, "The clip, nothing 
 
 # %% [markdown]
 # The paper's patches: 16 × 16 of the spectrogram, 2 × 16 × 16 of the frames. Our clip is shorter and smaller than the paper's, so there
-# are fewer of them: 16 × 8 = 128 and 4 × 6 × 6 = 144 tokens. Of its 256 frames of sound the last two are padding, louder than any sound
-# (lesson 01). Here they repeat the frame before, so that no padding is copied or heard below.
+# are fewer of them: 16 × 8 = 128 and 4 × 6 × 6 = 144 tokens. Of its 256 frames of sound the last two are padding, louder than most of any
+# sound (lesson 01). Here they repeat the frame before, so that no padding is copied or heard below.
 
 # %%
 sound_config = AudioConfig(seconds=2.56, frames=256)
@@ -601,7 +601,8 @@ for ratio in (0.0, 0.5, 0.8, 0.9):
     )
 
 # %% [markdown]
-# At 80 % the decoders cost more than all the rest; to hide still more saves little. Now **measure**, with our small encoder, forward
+# Of one view, at 80 %, the decoders cost more than all the rest; to hide still more saves little. (MAViL encodes a second view for its
+# contrast; with it encoders and decoders cost about as much: lesson 10.) Now **measure**, with our small encoder, forward
 # and backward, on one thread, the best of several tries: a busy machine does not change that much.
 
 # %%
@@ -709,8 +710,10 @@ for what, curves in zip(("sound", "picture"), compared.values(), strict=True):
 #
 # **What this does not show.** The model was trained at 80 %, so other shares are new to it. And a loss says nothing of what the
 # *embedding* is worth: for that, one trains a model at each share and probes it (lesson 04 trains, `mavil-edu probe` judges). The paper
-# did. As its readers recall, about 80 % did best for sound and picture alike, and random hiding better than other ways, though structured
-# ways look harder. Masked models of single pictures hide 75 %, those of video up to 90 %. To try a share yourself, half an hour:
+# did. (Lesson 11 does it for small models, and not all of it comes out as the losses here suggest: those that practise on whole hidden
+# moments, which a copy would answer, are read *better*.) As the paper's readers recall, about 80 % did best for sound and picture alike,
+# and random hiding better than other ways, though structured ways look harder. Masked models of single pictures hide 75 %, those of
+# video up to 90 %. To try a share yourself, half an hour:
 #
 # `mavil-edu pretrain --data my_clips --minutes 30 --config.objective.audio-ratio 0.3 --config.objective.video-ratio 0.3 --out runs/few`
 
@@ -735,6 +738,6 @@ quiz("why_drop")
 # - Every clip hides equally many tokens, so that the visible ones make one tensor. They are dropped, not set to 0.
 # - With little hidden, a copy of the neighbour answers well, and has learnt nothing. Judge every error beside the trivial answers.
 # - A way of hiding is hard where copying fails: tubes and blocks in pictures. Whole moments and whole frames can be copied in our clips.
-# - At 80 % the encoders compute five times less; then the decoders are the larger part.
+# - At 80 % the encoders compute five times less; then the decoders are the larger part of one view.
 #
 # **Next:** [04_masked_autoencoder](04_masked_autoencoder.ipynb): fill in what is hidden.

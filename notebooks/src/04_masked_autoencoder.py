@@ -307,8 +307,9 @@ quiz("falling_loss")
 #
 # ## 4. Each patch by itself
 #
-# Why was the mean so good? Because most of a patch *is* its mean: how loud, how bright. What it holds beyond that, the strike or the edge,
-# counts little in the error. So MAE takes each patch's own mean and standard deviation out of the target.
+# Why was the mean patch so good? Because clips are alike at each place: their average spectrum, their floor and their grey tell much of any
+# of them. And a part of every patch's error is its level alone, how loud or bright it is as a whole, which says little of what happens in
+# it. So MAE takes each patch's own mean and standard deviation out of the target.
 
 # %% [markdown]
 # EXERCISE normalise_patch

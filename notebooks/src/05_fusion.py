@@ -694,9 +694,10 @@ replace(
 )
 
 # %% [markdown]
-# A blurred object, for nobody can hear where it is; a grey background, for nobody can hear that either. But look at its colour and
-# pattern, which in this world belong to its material: a stranger's sound brings the stranger's. That is what the error of a mismatched
-# partner was made of.
+# A blurred object, for nobody can hear where it is; a grey background, for nobody can hear that either. Its colour and pattern belong to
+# its material in this world, and could be heard. Compare the strips, and read the sentence below them: does the object that is imagined
+# from the clip's own sound have its own colour, and from the stranger's sound the stranger's? Where both come out alike, these few steps
+# have not learnt it for this clip. What they have learnt of material is seen in the mean error over 128 clips, and not in one picture.
 #
 # Why does the sound get so little? Look at what its decoder is given. It reads the *sound's* fused tokens; all that the picture knows must
 # come through these. **Guess:** how many of them are left when the whole sound is hidden?
@@ -708,7 +709,8 @@ print("patch tokens:", left.patch_tokens.shape[1], "   class tokens:", left.clas
 
 # %% [markdown]
 # One: the class token, the narrowest of bottlenecks, and nobody ever asked it to carry anything. Is it to blame? A control without any
-# fusion: a straight line (ridge regression) from the picture's projection, which contrast has taught to know its sound, to the patches.
+# fusion: a weighted sum (ridge regression, lesson 07), fitted from one vector that the shipped model makes of the pictures, and that was
+# trained to match their sound's (lesson 06), to the patches.
 
 
 # %%
@@ -734,8 +736,9 @@ print(f"a straight line from the picture's projection: {100 * gain:.0f} % below 
 print("that is more than what the fusion has learnt here:", "yes" if gain > 1.2 * trained else "no")
 
 # %% [markdown]
-# The picture's encoder knows more of the sound than the fusion has learnt to pass on. We also trained for 2,000 steps on 2,048 clips: the
-# picture gained some more, the sound hardly anything. And what did the new task cost?
+# The picture's encoder knows more of the sound than the fusion has learnt to pass on. And this vector is no wider than the class token: so
+# narrowness alone is not what stopped the fusion. (Of all that there is to tell it is still little.) We also trained for 2,000 steps on
+# 2,048 clips: the picture gained some more, the sound hardly anything. And what did the new task cost?
 
 # %%
 for title, side in (("the hidden sound", "audio"), ("the hidden picture", "video")):

@@ -463,7 +463,8 @@ replace(diagrams.lines(curves, "share of hidden patches", "R@1 among 128"), sent
 
 # %% [markdown]
 # To recognise a sound in another part of itself, anything will do that lasts: the hum of the room as well as the ball of glass. Inter-modal
-# contrast can only use what *both* senses tell; intra-modal contrast keeps what one of them knows alone. MAViL adds both to its
+# contrast can only use what *both* senses tell; intra-modal contrast can also use what one of them knows alone, though at MAViL's small
+# weight it does not save it (lesson 07). MAViL adds both to its
 # reconstruction, L = L_raw + α L_inter + β L_intra, with α = 0.1 and β = 0.01, and a temperature of 1 within modalities: a soft, small
 # term.
 
@@ -562,9 +563,15 @@ print(
 
 # %% [markdown]
 # Its mistakes are good mistakes. The push between two clips of a kind is the same whichever they are; what they share stays shared, because
-# every pair of that kind asks for it again. False negatives cost something only where they are many: where a batch holds hardly anything
-# but one kind, the loss asks to tell apart what should be the same. (Spoken digits with written ones are such a case, ten kinds in all:
-# docs/small-scale.md.)
+# every pair of that kind asks for it again. What false negatives cost was not measured here. One would expect it to be most where they are
+# many: where a batch holds few kinds, the loss asks to tell apart what should be the same.
+#
+# **Without negatives?** Section 5 left only the choice between them and collapse. There are others: a teacher that is a slow average of
+# the student, whose gradient is stopped (BYOL, DINO, data2vec), or a term in the loss that asks the spread itself to stay (VICReg).
+# MAViL's second stage is of the first family, with a teacher that stands still: lesson 08.
+#
+# **And real films?** Here every sound belongs to its picture in kind and in time. In films from the net music is laid over, speakers stand
+# beside the picture, and two moments of one film are each other's negatives. Nothing here measures what that costs.
 #
 # ## What to remember
 #
@@ -572,7 +579,7 @@ print(
 # - Its trivial answer is **log B**. Compare losses only with their own log B.
 # - The temperature changes nobody's rank, but whom the gradient cares about.
 # - Without negatives the best answer is one vector for all. The loss does not show it; the spread does.
-# - Across senses, contrast keeps what both tell; across masks, also what one of them knows alone.
+# - Across senses, contrast can use only what both tell; across masks, also what one of them knows alone, if its weight lets it.
 # - A control of shuffled pairs tells what the method reaches without knowing anything.
 #
 # **Next:** `07_mavil_stage_one`: reconstruction and contrast in one objective.

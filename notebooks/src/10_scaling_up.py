@@ -523,9 +523,9 @@ diagrams.lines(
 )
 
 # %% [markdown]
-# float16 has three more bits of digits and ends at 65,504 and at 6 · 10⁻⁸: with it, the loss is multiplied by a large number before
-# backward and the gradients divided by it (*loss scaling*). bfloat16 reaches as far as float32, with two to three digits; it needs no
-# scaling. Is that enough? For a product of matrices, whose errors average out:
+# float16 has three more bits of digits and ends at 65,504; below 6 · 10⁻⁵ it loses them one by one, and at 6 · 10⁻⁸ the number is gone.
+# With it, the loss is multiplied by a large number before backward and the gradients divided by it (*loss scaling*). bfloat16 reaches as
+# far as float32, with two to three digits; it needs no scaling. Is that enough? For a product of matrices, whose errors average out:
 
 # %%
 a, b = torch.randn(2, 512, 512, generator=torch.Generator().manual_seed(0))
@@ -787,7 +787,9 @@ for way in WAYS:
 # %% [markdown]
 # *Gathered* is the gradient of one process. Without the way back it has the right direction and half the length: DDP takes the mean of
 # two halves where the sum was due. AdamW, which divides by the gradient's size, would hardly notice; the balance with the other terms of
-# the loss, α L_inter beside L_raw, would be off by the number of processes, without a word. And each by itself is another gradient.
+# the loss, α L_inter beside L_raw, would be off by the number of processes, without a word. (So it is where each process computes the whole
+# table, as here. Where each computes its own rows only, as in your exercise, the length is right and the direction is not: the others' rows
+# never learn what they did to yours.) And each by itself is another gradient.
 #
 # And the whole model? **Guess:** for how many digits do one process and two agree after four steps?
 
@@ -1018,7 +1020,7 @@ by_pixels = neighbours(torch.cat([clip.video.flatten(1) for clip in ready]))
 if folder.name == "data_samples":
     kinds = [material[path.name] for path in paths]
     same = torch.tensor([[a == b for b in kinds] for a in kinds]).fill_diagonal_(False)
-    for what, likeness in (("published weights", by_weights), ("pixels", by_pixels)):
+    for what, likeness in (("the file's weights", by_weights), ("pixels", by_pixels)):
         hits = same[torch.arange(len(kinds)), likeness.argmax(dim=1)].sum()
         print(
             f"{what}: the nearest film is of the same material in {hits} of {len(kinds)}; "

@@ -434,7 +434,8 @@ loss_curves(runs, ("full", "joint reconstruction", "shuffled pairs"))
 
 # %% [markdown]
 # **What this cannot say.** The model has a million parameters and made 600 steps; the paper's has 200 million and saw two million clips for
-# twenty epochs. A claim that does not hold here may hold there. What *is* shown is how a claim is tested, and which of them are large
+# twenty epochs, and reports 53.3 mAP on AudioSet-2M and 67.1 % on VGGSound from sound and pictures together. A claim that does not hold
+# here may hold there. What *is* shown is how a claim is tested, and which of them are large
 # enough to be seen by anybody in an afternoon.
 #
 # ## 8. Your own claim

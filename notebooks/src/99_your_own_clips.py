@@ -375,8 +375,8 @@ replace(diagrams.lines(curves, "step", "error / trivial, at most 2"), sentence=s
 
 # %% [markdown]
 # Within a few steps the shipped model has got used to the noise; what it knows of objects, sounds and time it keeps. From fresh weights
-# neither the steps nor the clips suffice. One run each: for a claim take five seeds (lesson 07), and a third arm that goes on with the
-# shipped weights *shuffled*, so that sizes alone cannot explain it.
+# pictures come just below the line and sounds do not. One run each: for a claim take five seeds (lesson 11), and a third arm that goes on
+# with the shipped weights *shuffled*, so that sizes alone cannot explain it.
 
 # %% [markdown]
 # ## 7. Listen
