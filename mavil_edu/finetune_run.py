@@ -50,7 +50,7 @@ def default_source(task: Task, asked: ClassesFrom | None) -> ClassesFrom:
     return asked
 
 
-def _first(clips: Clips, column: str) -> tuple:
+def _some(clips: Clips, column: str) -> tuple:
     batch, kept, _ = evaluation_batch(clips, CONTROL_CLIPS)
     return batch, [clips.labels[column][i] for i in kept]
 
@@ -64,8 +64,8 @@ def controls(pretrained: MAViL, task: Task, classes_from: ClassesFrom) -> dict:
     from mavil_edu.probes import ProbeError, features, probe, raw_features, untrained
 
     unique = list(dict.fromkeys(task.training.numbers))
-    batch, values = _first(Part(task.training.clips, unique, task.column), task.column)
-    test, test_values = _first(task.test.windows, task.column)
+    batch, values = _some(Part(task.training.clips, unique, task.column), task.column)
+    test, test_values = _some(task.test.windows, task.column)
     name = "fused" if classes_from == "both" else classes_from
     sets = {
         "raw features": [raw_features(part, pretrained.config)[name] for part in (batch, test)],

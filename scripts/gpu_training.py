@@ -99,6 +99,10 @@ class Worlds:
         part, place = divmod(index, len(self.parts[0]))  # all but the last are of one length
         return self.parts[part], place
 
+    @property
+    def turns(self) -> range:
+        return range(len(self))
+
     def name(self, index: int) -> str:
         return f"generated clip {index}"
 

@@ -219,6 +219,12 @@ def test_a_digit_stands_in_the_middle_in_evaluation_and_anywhere_in_training(fol
     assert all(torch.equal(a, b) for a, b in zip(*again, strict=True))
 
 
+def test_where_some_pairs_stand_for_all_every_speaker_is_among_them(folder):
+    data = clips(folder)
+    _, kept, _ = evaluation_batch(data, 60)
+    assert {data.labels["speaker"][i] for i in kept} == set(data.labels["speaker"]) and len(set(data.labels["speaker"])) > 1
+
+
 def test_around_the_digit_there_is_only_padding_and_it_is_not_scored(folder):
     data = clips(folder)
     for generator in (None, torch.Generator().manual_seed(1)):

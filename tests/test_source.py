@@ -13,10 +13,13 @@ from mavil_edu.config import AudioConfig, AugmentConfig
 from mavil_edu.data.avmnist import AVMNIST
 from mavil_edu.data.batch import Sample, Skipped, evaluation_batch
 from mavil_edu.data.folder import FolderClips, TiledClips, count_clips, tiles_of
+from mavil_edu.data.labelled import Part
 from mavil_edu.data.labels import csv_labels, folder_labels, sampling_weights, take, targets
 from mavil_edu.data.listing import ListError
 from mavil_edu.data.shards import Shards
+from mavil_edu.data.shuffled import ShuffledPairs
 from mavil_edu.data.source import DataError, open_data, open_run
+from mavil_edu.data.world import World
 
 CONFIG = tiny()
 PLAIN = AugmentConfig(roll=False, magnitude=False, crop=(1.0, 1.0), flip=False)
@@ -84,6 +87,37 @@ def test_where_the_windows_differ_the_longer_one_is_laid_out(tmp_path):
     model = replace(CONFIG.model, audio=AudioConfig(seconds=1.28, frames=128, patch_frames=32))
     tiled = TiledClips(FolderClips([film(tmp_path / "a.mp4", 5.2)], model, PLAIN))
     assert [round(tile.start, 2) for tile in tiled.tiles] == [0.0, 2.56, 2.64]
+
+
+# Some of the clips in place of all
+
+
+def test_where_some_files_stand_for_all_every_class_is_among_them_each_time_the_same(tmp_path, one):
+    copies(one, tmp_path, *(f"{name}/{i}.mp4" for name in ("ape", "bat", "cat") for i in range(4)))
+    clips = open_data(tmp_path, CONFIG.model, PLAIN).clips
+    for some in (clips, Part(clips, list(range(12)), "class"), ShuffledPairs(clips, 0)):
+        _, kept, _ = evaluation_batch(some, 6)
+        assert len(set(kept)) == 6 and kept == sorted(kept) == evaluation_batch(some, 6)[1]
+        assert {clips.labels["class"][i] for i in kept} == {"ape", "bat", "cat"}
+    assert evaluation_batch(clips, 12)[1] == list(range(12))
+
+
+def test_of_clips_that_are_mixed_from_the_start_the_first_stand_for_all(tmp_path):
+    world = World(8, 1, CONFIG.model, PLAIN, quiet=True)
+    files, shards = tmp_path / "clips", tmp_path / "shards"
+    assert cli.main(["world", "--clips", "8", "--size", "48", "--out", str(files)]) == 0
+    assert cli.main(["shards", "--data", str(files), "--out", str(shards), "--workers", "1"]) == 0
+    stored = open_data(shards, CONFIG.model, PLAIN).clips
+    for clips in (world, Part(world, list(range(8)), "material"), ShuffledPairs(world, 0), stored):
+        assert evaluation_batch(clips, 4)[1] == [0, 1, 2, 3]
+    assert evaluation_batch(Part(world, [5, 1, 7, 3], "material"), 2)[1] == [1, 3], "generated clips 1 and 3"
+
+
+def test_where_some_tiles_stand_for_all_every_clip_is_among_them_before_one_comes_twice(tmp_path):
+    paths = copies(film(tmp_path / "long.mp4", 7.0), tmp_path, *(f"{i}.mp4" for i in range(4)))
+    tiled = TiledClips(FolderClips(paths, CONFIG.model, PLAIN))
+    clips = [tiled.tiles[i].clip for i in evaluation_batch(tiled, 6)[1]]
+    assert clips[:4] == [0, 1, 2, 3] and len(clips) == 6
 
 
 # Labels

@@ -89,7 +89,7 @@ def probe(
         control: a run trained with --shuffled-pairs, to stand beside.
         column: which labels; by default all.
         method: linear probes, 10 nearest neighbours, or both.
-        clips: read at most so many of each.
+        clips: read at most so many of each; of a folder with more, a random choice that is always the same.
         json: print an object in place of a table.
         report: also put the table into the run's evaluation.json and report.html, in place of the one there.
     """

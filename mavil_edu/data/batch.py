@@ -91,16 +91,31 @@ def to_inputs(batch: Batch, model: ModelConfig) -> Inputs:
     )
 
 
+def some_of(clips: Clips, limit: int | None) -> list[int]:
+    """The numbers of at most `limit` clips that stand for all, in order; None: of all. The same each time.
+
+    A random choice, for files stand by class and AV-MNIST's pairs by speaker: the first of them are of the first ones. A data set may have
+    `turns`, a number of each clip, and then those of lower numbers are chosen first. So generated clips and shards, which are mixed from
+    the start, give their first, and of long clips as many as can be are met.
+    """
+    if not limit or limit >= len(clips):
+        return list(range(len(clips)))
+    order, turns = torch.randperm(len(clips), generator=Generator().manual_seed(0)).tolist(), getattr(clips, "turns", None)
+    if turns is not None:
+        order.sort(key=turns.__getitem__)
+    return sorted(order[:limit])
+
+
 def evaluation_batch(clips: Clips, limit: int | None = None) -> tuple[Batch, list[int], list[Skipped]]:
-    """The middle windows of a data set's first `limit` clips as one batch, their numbers, and what had to be skipped.
+    """The middle windows of at most `limit` clips of a data set, as `some_of` chooses them: one batch, their numbers, and what was skipped.
 
     Raises ValueError where no clip gives a sample.
     """
-    count = min(len(clips), limit or len(clips))
-    numbers = tracked(range(count), "reading clips", count) if count > MANY else range(count)
-    drawn = [clips.sample(index, None) for index in numbers]
-    kept = [index for index, sample in enumerate(drawn) if isinstance(sample, Sample)]
-    skipped = [sample for sample in drawn if isinstance(sample, Skipped)]
+    chosen = some_of(clips, limit)
+    numbers = tracked(chosen, "reading clips", len(chosen)) if len(chosen) > MANY else chosen
+    drawn = {index: clips.sample(index, None) for index in numbers}
+    kept = [index for index, sample in drawn.items() if isinstance(sample, Sample)]
+    skipped = [sample for sample in drawn.values() if isinstance(sample, Skipped)]
     if not kept:
         why = f" The first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise ValueError(f"None of {len(drawn)} clips gives a window with sound and picture.{why}")

@@ -99,8 +99,9 @@ class TiledClips:
     """A view of clips in which each window that covers them is an item of its own: for evaluation.
 
     The longer of the model's two windows is laid out, end to end; the shorter stands in the middle of each. Items come
-    in rounds, every clip's first window, then every clip's second, so that any first part of them is spread over the clips. An item has its
-    clip's labels, and its clip's name with the window's start; a silent window is skipped, and none is drawn in its stead.
+    in rounds, every clip's first window, then every clip's second, and `turns` are the rounds' numbers: where some items stand for all
+    (`mavil_edu.data.batch.some_of`), as many clips as can be are among them. An item has its clip's labels, and its clip's name with the
+    window's start; a silent window is skipped, and none is drawn in its stead.
     """
 
     def __init__(self, clips: FolderClips):
@@ -108,7 +109,8 @@ class TiledClips:
         window = max(clips.model.audio.seconds, clips.model.video.seconds)
         covers = [tiles_of(index, clips.seconds(index) or 0.0, window) for index in range(len(clips))]
         self.counts = [len(cover) for cover in covers]  # windows of each clip
-        self.tiles = [tile for layer in zip_longest(*covers) for tile in layer if tile is not None]
+        laid = [(turn, tile) for turn, layer in enumerate(zip_longest(*covers)) for tile in layer if tile is not None]
+        self.turns, self.tiles = [turn for turn, _ in laid], [tile for _, tile in laid]
         self.labels: Labels = take(clips.labels, [tile.clip for tile in self.tiles])
 
     def __len__(self) -> int:

@@ -44,6 +44,12 @@ class Part:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def turns(self) -> list[int] | None:
+        """Those of its clips, where they have some; see `mavil_edu.data.batch.some_of`."""
+        turns = getattr(self.clips, "turns", None)
+        return None if turns is None else [turns[i] for i in self.numbers]
+
     def name(self, index: int) -> str:
         return self.clips.name(self.numbers[index])
 

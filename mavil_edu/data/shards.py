@@ -74,6 +74,11 @@ class Shards:
     def __len__(self) -> int:
         return len(self._keep)
 
+    @property
+    def turns(self) -> range:
+        """Where some clips stand for all, the first do (`mavil_edu.data.batch.some_of`): they were mixed when they were written."""
+        return range(len(self))
+
     def subset(self, keep: list[int]) -> "Shards":
         """Some of these clips as a data set of their own: `keep` are numbers of this one."""
         return Shards(self.folder, self.model, self.augment, [self._keep[index] for index in keep])

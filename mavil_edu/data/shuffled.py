@@ -1,5 +1,7 @@
 """A control: clips whose sound comes with another clip's picture, so that nothing true can be learnt from their going together."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator
 
@@ -38,6 +40,11 @@ class ShuffledPairs:
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    @property
+    def turns(self) -> Sequence[int] | None:
+        """Those of the sounds' clips, where they have some; see `mavil_edu.data.batch.some_of`."""
+        return getattr(self.clips, "turns", None)
 
     def name(self, index: int) -> str:
         return f"sound of {self.clips.name(index)}, picture of {self.clips.name(self.partners[index])}"

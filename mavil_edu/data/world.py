@@ -98,6 +98,11 @@ class World:
     def __len__(self) -> int:
         return len(self.factors)
 
+    @property
+    def turns(self) -> range:
+        """Where some clips stand for all, the first do (`mavil_edu.data.batch.some_of`): each is drawn independently of every other."""
+        return range(len(self))
+
     def name(self, index: int) -> str:
         return f"generated clip {index}"
 
