@@ -250,6 +250,17 @@ def test_a_clip_from_a_shard_is_the_clip_from_its_file(clips, shards):
         assert 10 * math.log10(255**2 / float(error)) > 33  # dB; JPEG of quality 90, at 32 pixels
 
 
+def test_half_a_picture_before_the_first_one_there_is_none_as_in_the_file(tmp_path):
+    folder, times = tmp_path / "late", [0.2 + 0.1 * i for i in range(22)]
+    folder.mkdir()
+    path = make_clip(folder / "late.mkv", pictures(22), times=times, sound=tone(2.4))
+    write(folder, tmp_path / "out", replace(SETTINGS, frame_rate=3.125))  # at 0, 0.32, …; the window's first moment is 0.16
+    files, stored = FolderClips([path], CONFIG.model, PLAIN), Shards(tmp_path / "out", CONFIG.model, PLAIN)
+    assert stored._stored(0)[1].first_picture == 1
+    one, other = files.sample(0, None), stored.sample(0, None)
+    assert isinstance(other, Sample) and one.seen.tolist()[:3] == other.seen.tolist()[:3] == [False, True, True]
+
+
 def test_windows_in_time_are_those_of_the_files(long_clips, tmp_path):
     write(long_clips, tmp_path)
     paths = sorted(long_clips.iterdir())

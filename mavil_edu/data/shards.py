@@ -157,9 +157,10 @@ class Shards:
         pictures = len(members) - 2
         for number in range(video.frames):
             time = (video_start + (number + 0.5) / video.frame_rate) * self.index.settings.frame_rate - clip.first_picture
-            if not -0.5 <= time < pictures:  # in pictures since the first one stored
+            nearest = round(time - 1e-6)  # in pictures since the first one stored; half-way, the earlier one
+            if nearest < 0 or time >= pictures:
                 continue
-            where, size = members[2 + min(round(time - 1e-6), pictures - 1)]
+            where, size = members[2 + min(nearest, pictures - 1)]
             frames[number] = decode_picture(_exactly(archive.file, where, size), clip.height, clip.width, f"{clip.name} in the shards")
             seen[number] = True
         return media.Clip(waveform, heard, torch.from_numpy(frames), seen, clip.seconds, audio_start, video_start, None)
