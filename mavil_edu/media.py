@@ -175,11 +175,12 @@ class _Picture(_Window):
             self.pictures.append(picture)
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """A frame as (height, width, 3) uint8, upright, shrunk to the short side while it is converted."""
+        """A frame as (height, width, 3) uint8, upright, with square pixels, shrunk to the short side while it is converted."""
         turns = round(frame.rotation / 90) % 4  # quarter turns against the clock that make it upright
         if self._shape is None:
-            scale = min(1.0, (self._short_side or math.inf) / min(frame.width, frame.height))
-            height, width = max(1, round(frame.height * scale)), max(1, round(frame.width * scale))
+            shown = frame.width * self._source.pixel_width()  # as a player does, the width is stretched before a turn
+            scale = min(1.0, (self._short_side or math.inf) / min(shown, frame.height))
+            height, width = max(1, round(frame.height * scale)), max(1, round(shown * scale))
         else:
             height, width = self._shape[::-1] if turns % 2 else self._shape
         how = (Interpolation.AREA if height < frame.height else Interpolation.BICUBIC) | Interpolation.ACCURATE_RND
@@ -249,8 +250,9 @@ def read_clip(
     """Reads one window of a media file, at the place that `centre` gives.
 
     audio_seconds, video_seconds: lengths of the windows. frames: pictures wanted; number i is the one that a player would show
-    (i + 0.5) / frames of the way through the video window. position: in [0, 1], 0.5 = the middle. short_side: pixels that the
-    shorter side is shrunk to, never enlarged. A clip whose header promises more than there is counts with its true length.
+    (i + 0.5) / frames of the way through the video window, its width stretched where pixels are not square. position: in [0, 1],
+    0.5 = the middle. short_side: pixels that the shorter side is shrunk to, never enlarged. A clip whose header promises more than
+    there is counts with its true length.
     Raises MediaError where the file cannot be opened, or nothing in the window can be decoded.
     """
     if audio_seconds <= 0 or video_seconds <= 0 or frames < 1 or not 0 <= position <= 1:

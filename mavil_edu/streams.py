@@ -17,6 +17,7 @@ from mavil_edu.config import SAMPLE_RATE
 MAX_PIXELS = 2**26  # of a picture (8192 × 8192); a header that says more is taken for a lie, and FFmpeg decodes none that is larger
 RATES = 1000, 768_000  # samples a second, least and most; resampling from others takes memory without bounds
 CHECKED = frozenset(["flac", "png"])  # codecs whose checksums FFmpeg looks at only when it is told to
+ODDEST_PIXEL = 4  # times as wide as high, or as high as wide; a header that says more is taken for a lie
 READ_FAILURES = 100  # after which a file is taken to be at its end
 
 
@@ -167,6 +168,11 @@ class Source:
             return float(frame.duration * frame.time_base)
         rate = self.streams["video"].average_rate or self.streams["video"].guessed_rate
         return float(1 / rate) if rate else 0.04
+
+    def pixel_width(self) -> float:
+        """How wide a player shows a pixel of the pictures that is 1 high; 1 where the header does not tell, or what nobody records."""
+        told = self.streams["video"].sample_aspect_ratio
+        return float(told) if told and 1 / ODDEST_PIXEL <= told <= ODDEST_PIXEL else 1.0
 
     def close(self) -> None:
         self.container.close()

@@ -43,8 +43,12 @@ def make_clip(
     acodec: str = "aac",
     gop: int = 12,
     title: str | None = None,
+    pixel: Fraction | None = None,
 ) -> Path:
-    """Writes a clip: pictures at `times` or fps, sound (samples,) or (channels, samples) from 0 or in equal parts at `sound_times`."""
+    """Writes a clip: pictures at `times` or fps, sound (samples,) or (channels, samples) from 0 or in equal parts at `sound_times`.
+
+    pixel: how wide the header says that a pixel is for its height.
+    """
     with av.open(str(path), "w") as container:
         if title:
             container.metadata["title"] = title
@@ -54,6 +58,8 @@ def make_clip(
             video.height, video.width, video.pix_fmt, video.gop_size = *images[0].shape[:2], "yuv420p", gop
             video.codec_context.time_base = Fraction(1, 1000) if times else Fraction(1, fps)
             video.thread_count = 1
+            if pixel is not None:
+                video.codec_context.sample_aspect_ratio = pixel
         if sound is not None:
             audio = container.add_stream(acodec, rate=rate, layout=layout)
         if images is not None:

@@ -3,6 +3,7 @@
 import json
 import os
 import wave
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -118,6 +119,24 @@ def test_a_turned_picture_is_set_upright(tmp_path, turns):
     assert frame.shape == upright.shape
     assert np.abs(frame.astype(int) - upright).mean() < 10
     assert read_clip(path, 0.2, 0.2, 1, short_side=24).frames.shape == (1, *((32, 24) if turns % 2 else (24, 32)), 3)
+
+
+@pytest.mark.parametrize(
+    ("pixel", "shown"), [((64, 45), (48, 91)), ((1, 2), (48, 32)), ((1, 1), (48, 64)), ((0, 1), (48, 64)), ((90, 1), (48, 64))]
+)
+def test_a_picture_whose_pixels_are_not_square_is_as_wide_as_a_player_shows_it(tmp_path, pixel, shown):
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24, :32] = 250  # the top left corner
+    path = make_clip(tmp_path / "wide.mp4", [image] * 10, pixel=Fraction(*pixel))
+    frame = read_clip(path, 0.2, 0.2, 1).frames[0]
+    assert frame.shape == (*shown, 3)
+    bright = frame[:20, :, 0] > 125
+    assert bright.sum(dim=1).tolist() == pytest.approx([shown[1] / 2] * 20, abs=2), "the corner is still half as wide"
+    height, width = shown
+    shrunk = (24, round(24 * width / height)) if height < width else (round(24 * height / width), 24)
+    assert read_clip(path, 0.2, 0.2, 1, short_side=24).frames.shape == (1, *shrunk, 3)
+    turn_in_header(path, 1)
+    assert read_clip(path, 0.2, 0.2, 1).frames.shape == (1, *shown[::-1], 3)
 
 
 def test_pictures_are_shrunk_in_proportion_and_never_enlarged(tmp_path):
