@@ -88,7 +88,7 @@ def test_an_epochs_last_incomplete_batch_is_dropped_and_counted():
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_ranks_share_each_global_batch_without_overlap(workers):
-    clips = Numbered(13, silent=frozenset({2}))
+    clips = Numbered(13, silent=frozenset({2, 5, 11}))
     whole = list(islice(training_steps(clips, 6, seed=5), 5))
     parts = [list(islice(training_steps(clips, 6, seed=5, rank=rank, ranks=3, workers=workers), 5)) for rank in range(3)]
     for step, *shares in zip(whole, *parts, strict=True):
@@ -101,6 +101,19 @@ def test_a_clip_without_a_sample_is_replaced_by_one_that_is_not_in_the_batch():
     for seed in range(10):
         for batch in clips_of(islice(training_steps(Numbered(12, silent=frozenset({4})), 4, seed=seed), 6)):
             assert len(set(batch)) == 4 and 4 not in batch
+
+
+@pytest.mark.parametrize(("count", "silent"), [(33, 1), (40, 6), (64, 20), (200, 40)])
+def test_no_clip_stands_twice_in_a_batch_while_one_outside_it_can_take_a_silent_ones_place(count, silent):
+    for seed in range(5):
+        meant = clips_of(islice(training_steps(Numbered(count), 32, seed=seed), 4))
+        given = clips_of(islice(training_steps(Numbered(count, silent=frozenset(range(silent))), 32, seed=seed), 4))
+        for batch, got in zip(meant, given, strict=True):
+            taken = [new for old, new in zip(batch, got, strict=True) if new != old]
+            assert len(taken) == sum(number < silent for number in batch)
+            outside = [number for number in range(silent, count) if number not in batch]
+            assert not set(taken) & set(batch) or not outside
+            assert len(set(taken)) == len(taken) or len(outside) < 32
 
 
 def test_one_good_clip_among_many_is_found_and_errors_of_workers_have_no_traceback():

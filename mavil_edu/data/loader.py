@@ -6,7 +6,7 @@ order. Draw d belongs to global batch d // batch; with several processes (ranks)
 
 import signal
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from typing import NamedTuple
 
 import torch
@@ -54,20 +54,29 @@ class _Draws(Dataset):
         self.used = len(clips) // batch * batch  # clips of an epoch
         self._epoch, self._order = -1, []
 
-    def _clip(self, draw: int, further: int) -> int:
-        """The clip of a draw; `further` than 0: one that stands so much further in the order, beginning with the next batch's."""
+    def _candidates(self, draw: int) -> Iterator[int]:
+        """The clip of a draw, then those that may take its place: as many as there are clips, each of the order once.
+
+        First those outside the draw's global batch, from the next batch on: this row's own ones, of which no other row begins to
+        take, then the others'. Then, where none of them gives a sample, those in the batch.
+        """
         epoch, place = divmod(draw, self.used)
         if epoch != self._epoch:
             self._epoch, generator = epoch, generator_for(self.seed, 0, epoch)
             own = getattr(self.clips, "order", None)
             self._order = own(generator) if own else torch.randperm(len(self.clips), generator=generator).tolist()
-        return self._order[(place + (further and self.batch + further - 1)) % len(self._order)]
+        start, row, outside = place - place % self.batch, place % self.batch, len(self._order) - self.batch
+        yield self._order[place]
+        others = ((row + further) % outside for further in range(outside))
+        for further in chain(range(row, outside, self.batch), (other for other in others if other % self.batch != row)):
+            yield self._order[(start + self.batch + further) % len(self._order)]
+        for further in range(self.batch):
+            yield self._order[start + (row + further) % self.batch]
 
     def _sample(self, draw: int, skipped: list[Skipped]) -> tuple[int, Sample] | None:
-        """A draw's clip and sample; where that clip gives none, those of the next clip that does. None where no clip does."""
+        """A draw's clip and sample; where that clip gives none, those of the next candidate that does. None where no clip does."""
         generator = generator_for(self.seed, 1, draw)
-        for further in range(len(self.clips) + 1):
-            number = self._clip(draw, further)
+        for number in self._candidates(draw):
             sample = self.clips.sample(number, generator)
             if isinstance(sample, Sample):
                 return number, sample
@@ -110,7 +119,9 @@ def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers:
     """Batches without end, from draw `drawn` on; the same whatever the number of workers.
 
     batch: clips of a global batch, of which this rank makes its share. A draw whose clip gives no sample is reported, and replaced
-    by a clip that stands further in the epoch's order: so all ranks stay in step without asking each other.
+    by a clip outside the batch, as long as one of them gives a sample: which, follows from the draw alone, so that all ranks stay in step
+    without asking each other. Each row of a batch looks among clips of its own first: where there are two batches of clips or more, it is
+    rare that two rows take the same.
     Raises ValueError where there are fewer clips than a batch, ranks do not divide it, `drawn` is no place where a batch ends, or
     no clip gives a sample, so that a run never hangs.
     """
