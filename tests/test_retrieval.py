@@ -401,6 +401,19 @@ def test_a_page_of_one_clip_marks_it_only_where_it_is_among_those_searched(capsy
     assert "<li class=own" not in page.read_text() and "not among those searched" in page.read_text()
 
 
+def test_clips_of_one_name_in_several_folders_are_told_apart_and_find_themselves(capsys, tmp_path):
+    folder, page = tmp_path / "cls", tmp_path / "one.html"
+    for kind, number in (("ape", 1), ("bat", 2), ("cat", 3)):
+        (folder / kind).mkdir(parents=True)
+        shutil.copy(SAMPLES / f"00{number}.mp4", folder / kind / "000.mp4")
+    by_file = told(capsys, folder / "bat" / "000.mp4", "--data", folder, "--page", page, "--top", 3)
+    assert page.read_text().count("<li class=own") == 2 and re.search(r"\d\. bat/000\.mp4, similarity [\d.]+, its own", page.read_text())
+    assert {answer["clip"] for answer in by_file["audio_to_video"]} == {"ape/000.mp4", "bat/000.mp4", "cat/000.mp4"}
+    by_name = told(capsys, "bat/000.mp4", "--data", folder, "--top", 3)
+    assert by_name["audio_to_video"] == by_file["audio_to_video"]
+    assert "such as ape/000.mp4" in refused(capsys, "000.mp4", "--data", folder)
+
+
 def test_names_and_labels_in_a_page_are_text_and_never_markup(capsys, few, tmp_path):
     folder = tmp_path / "hostile"
     shutil.copytree(few, folder)

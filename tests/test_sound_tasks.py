@@ -99,6 +99,7 @@ def test_speech_commands_splits_are_its_lists_and_noise_is_no_word(commands):
     names = [f"{path.parent.name}/{path.name}" for clips in parts.values() for path in clips.paths]
     assert len(set(names)) == 24 == len(open_data(commands, MODEL, PLAIN).clips)
     assert not any("noise" in name for name in names)
+    assert {parts["val"].name(i) for i in range(3)} == {f"{path.parent.name}/{path.name}" for path in parts["val"].paths}
     assert parts["train"].labels["word"][:3] == ["clock", "dog", "rain"], "by speaker, so that a first part has all words"
 
 

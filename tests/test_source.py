@@ -13,7 +13,7 @@ from mavil_edu.config import AudioConfig, AugmentConfig
 from mavil_edu.data.avmnist import AVMNIST
 from mavil_edu.data.batch import Sample, Skipped, evaluation_batch
 from mavil_edu.data.folder import FolderClips, TiledClips, count_clips, tiles_of
-from mavil_edu.data.labelled import Part
+from mavil_edu.data.labelled import Part, open_task
 from mavil_edu.data.labels import csv_labels, folder_labels, sampling_weights, take, targets
 from mavil_edu.data.listing import ListError
 from mavil_edu.data.shards import Shards
@@ -118,6 +118,21 @@ def test_where_some_tiles_stand_for_all_every_clip_is_among_them_before_one_come
     tiled = TiledClips(FolderClips(paths, CONFIG.model, PLAIN))
     clips = [tiled.tiles[i].clip for i in evaluation_batch(tiled, 6)[1]]
     assert clips[:4] == [0, 1, 2, 3] and len(clips) == 6
+
+
+# Names
+
+
+def test_a_clip_is_named_by_its_path_below_the_folder_wherever_it_goes(tmp_path, one):
+    paths = copies(one, tmp_path, *(f"{kind}/{i}.mp4" for kind in ("ape", "bat/old") for i in range(4)), "8.mp4")
+    names = [path.relative_to(tmp_path).as_posix() for path in paths]
+    clips = open_data(tmp_path, CONFIG.model, PLAIN).clips
+    assert sorted(clips.name(i) for i in range(9)) == sorted(names)
+    assert open_data(paths[0], CONFIG.model, PLAIN).clips.name(0) == "0.mp4"
+    run, task = open_run(tmp_path, None, CONFIG.model, PLAIN, seed=0), open_task(tmp_path, CONFIG.model, PLAIN)
+    for some in (run.training, run.evaluation, task.training):
+        assert {some.name(i) for i in range(len(some))} < set(names)
+    assert len(task.test.names) == 2 and set(task.test.names) < set(names[:8])
 
 
 # Labels

@@ -65,8 +65,10 @@ class ESC50(SoundClips):
     Raises ListError where the table is broken, or no file of the split is there.
     """
 
-    def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels=None, missing: tuple[str, ...] = ()):
-        super().__init__(paths, model, augment, labels)
+    def __init__(
+        self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels=None, missing: tuple[str, ...] = (), root=None
+    ):
+        super().__init__(paths, model, augment, labels, root)
         self.missing = missing
 
     @classmethod

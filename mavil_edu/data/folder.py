@@ -3,7 +3,7 @@
 import math
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Generator
 
@@ -19,16 +19,21 @@ KEPT_BYTES = 2 << 30  # decoded clips that are kept in memory, at most
 class FolderClips:
     """Clips read from files of any length: a random window in training, the middle one in evaluation.
 
-    labels: of each clip, in the order of `paths`. The two windows, of sound and of picture, have one centre; a clip shorter than
-    a window is padded at the end with zeros, `heard` and `seen` tell where, and padding is not scored as content unless the
-    objective says so. A clip no longer than the windows has one window; it is decoded once and kept, up to 2 GiB in
-    all. A silent window is drawn again, up to 8 times; then the clip is skipped, with its reason. `TiledClips` sees all of a longer clip.
+    labels: of each clip, in the order of `paths`. root: a folder in which all of them lie: a clip is named by its path below it, without it
+    by its file's name alone, which two may share.
+
+    The two windows, of sound and of picture, have one centre; a clip shorter than a window is padded at the end with zeros, `heard` and
+    `seen` tell where, and padding is not scored as content unless the objective says so. A clip no longer than the windows has one window;
+    it is decoded once and kept, up to 2 GiB in all. A silent window is drawn again, up to 8 times; then the clip is skipped, with its
+    reason. `TiledClips` sees all of a longer clip.
     """
 
     modalities: tuple[str, ...] = ("audio", "video")  # that its samples have
 
-    def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels: Labels | None = None):
-        self.paths, self.model, self.augment = paths, model, augment
+    def __init__(
+        self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels: Labels | None = None, root: Path | None = None
+    ):
+        self.paths, self.model, self.augment, self.root = paths, model, augment, root
         self.labels: Labels = labels or {}
         if wrong := [name for name, column in self.labels.items() if len(column) != len(paths)]:
             raise ValueError(f"The label {wrong[0]!r} has {len(self.labels[wrong[0]])} values for {len(paths)} clips; give one for each.")
@@ -39,7 +44,12 @@ class FolderClips:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        return self.paths[index].name
+        path = self.paths[index]
+        return path.name if self.root is None else path.relative_to(self.root).as_posix()
+
+    def subset(self, numbers: list[int]) -> Self:
+        """Some of these clips as a data set of their own."""
+        return type(self)([self.paths[i] for i in numbers], self.model, self.augment, take(self.labels, numbers), root=self.root)
 
     def sample(self, index: int, generator: Generator | None) -> Sample | Skipped:
         """A window of clip `index`, augmented where a generator is given; see `mavil_edu.data.batch.Clips`."""

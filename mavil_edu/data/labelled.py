@@ -13,7 +13,7 @@ from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.batch import Clips, Labels, Sample, Skipped
 from mavil_edu.data.esc50 import FOLDS
 from mavil_edu.data.folder import FolderClips, TiledClips
-from mavil_edu.data.labels import sampling_weights, take, targets
+from mavil_edu.data.labels import sampling_weights, targets
 from mavil_edu.data.loader import generator_for
 from mavil_edu.data.official import read_list
 from mavil_edu.data.sounds import modalities
@@ -151,8 +151,7 @@ def asked(clips: Clips, numbers: list[int], column: str) -> Asked:
     names = [clips.name(i) for i in numbers]
     if not isinstance(clips, FolderClips):
         return Asked(Part(clips, numbers, column), list(range(len(numbers))), names, values)
-    chosen = type(clips)([clips.paths[i] for i in numbers], clips.model, clips.augment, take(clips.labels, numbers))
-    tiled = TiledClips(chosen)
+    tiled = TiledClips(clips.subset(numbers))
     return Asked(tiled, [tile.clip for tile in tiled.tiles], names, values)
 
 

@@ -12,14 +12,17 @@ class SoundClips(FolderClips):
     """Sound files of any length, any suffix that FFmpeg reads; see `FolderClips`, whose rules for windows hold.
 
     A sample's frames are black and its `seen` is False throughout, so that no picture counts as content; `modalities` says that there is
-    sound alone. paths, labels, augment: as `FolderClips` takes them. model: whose audio window is read; windows of pictures do not matter.
+    sound alone. paths, labels, augment, root: as `FolderClips` takes them. model: whose audio window is read; windows of pictures do not
+    matter.
     """
 
     modalities = ("audio",)
 
-    def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels: Labels | None = None):
+    def __init__(
+        self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels: Labels | None = None, root: Path | None = None
+    ):
         one_length = replace(model, video=replace(model.video, seconds=model.audio.seconds))  # tiles follow the sound
-        super().__init__(paths, one_length, augment, labels)
+        super().__init__(paths, one_length, augment, labels, root)
 
 
 def modalities(clips: Clips) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from mavil_edu.data.avmnist import AVMNIST, is_avmnist
 from mavil_edu.data.batch import Clips, Labels
 from mavil_edu.data.esc50 import ESC50, FOLDS, is_esc50
 from mavil_edu.data.folder import FolderClips, TiledClips
-from mavil_edu.data.labels import folder_labels, take
+from mavil_edu.data.labels import folder_labels
 from mavil_edu.data.listing import Listing, find_clips
 from mavil_edu.data.official import of_split, read_list
 from mavil_edu.data.shards import Shards, is_shards
@@ -91,7 +91,8 @@ def _of_files(paths: list[Path]) -> str:
 def _open_folder(folder: Path, model: ModelConfig, augment: AugmentConfig, min_seconds: float) -> Opened:
     kept, skipped = usable_files(folder, model, min_seconds)
     labels, note = folder_labels(folder, kept) if folder.is_dir() else ({}, None)
-    return Opened(FolderClips(kept, model, augment, labels), _of_files(kept), skipped, notes=[note] if note else [])
+    clips = FolderClips(kept, model, augment, labels, folder if folder.is_dir() else None)
+    return Opened(clips, _of_files(kept), skipped, notes=[note] if note else [])
 
 
 def _open_listed(
@@ -110,7 +111,7 @@ def _open_listed(
     notes = [f"{len(missing)} of the {len(found)} clips of {listing.path} are not in {folder}."] if missing else []
     if listing.repeated:
         notes.append(f"{listing.repeated} lines of {listing.path} repeat a clip; its first line counts.")
-    return Opened(FolderClips(kept, model, augment, labels), _of_files(kept), skipped, missing, notes)
+    return Opened(FolderClips(kept, model, augment, labels, folder), _of_files(kept), skipped, missing, notes)
 
 
 def open_data(
@@ -171,12 +172,7 @@ def _parted(clips: FolderClips | Shards, seed: int) -> tuple[Clips, Clips]:
     held = set(order[: min(max(1, round(HELD_OUT_SHARE * len(clips))), MOST_HELD_OUT)])
     evaluation = [i for i in range(len(clips)) if i in held]
     training = [i for i in range(len(clips)) if i not in held] or evaluation
-    if isinstance(clips, Shards):
-        return clips.subset(training), clips.subset(evaluation)
-    return tuple(
-        FolderClips([clips.paths[i] for i in numbers], clips.model, clips.augment, take(clips.labels, numbers))
-        for numbers in (training, evaluation)
-    )
+    return clips.subset(training), clips.subset(evaluation)
 
 
 def _tiled(clips: Clips) -> Clips:

@@ -47,8 +47,10 @@ class SpeechCommands(SoundClips):
     missing: those that the split's list names and the folder does not hold; the train split has no list, and so none.
     """
 
-    def __init__(self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels=None, missing: tuple[str, ...] = ()):
-        super().__init__(paths, model, augment, labels)
+    def __init__(
+        self, paths: list[Path], model: ModelConfig, augment: AugmentConfig, labels=None, missing: tuple[str, ...] = (), root=None
+    ):
+        super().__init__(paths, model, augment, labels, root)
         self.missing = missing
 
     @classmethod
@@ -69,4 +71,4 @@ class SpeechCommands(SoundClips):
             there = [name for name in there if name not in others]
         if not there:
             raise ListError(f"{folder} has no recording of the split {split or 'all'}: files are named word/speaker{SPEAKER}0.wav.")
-        return cls([folder / name for name in there], model, augment, {"word": [name.split("/")[0] for name in there]}, missing)
+        return cls([folder / name for name in there], model, augment, {"word": [name.split("/")[0] for name in there]}, missing, folder)
