@@ -26,7 +26,7 @@ from mavil_edu.optimiser import learning_rate
 from mavil_edu.processes import Interrupt
 from mavil_edu.progress import ProgressBar
 from mavil_edu.recipe import FinetuneConfig
-from mavil_edu.train import TrainingError, make_fabric
+from mavil_edu.train import TrainingError, check_gradient, make_fabric, told_norm
 
 HEAD_STD = 2e-5  # of the classifier's first weights: at the first step every class is scored alike [A]
 
@@ -213,18 +213,21 @@ def finetune(
                 masks = augmentation_masks(len(target), bare.config, recipe, generator_for(seed, 8, step))
                 masks = Masks(*(None if mask is None else mask.to(fabric.device) for mask in masks))
                 inputs = inputs_of(data.batch.to(fabric.device), bare.config, mixed)
-                loss = loss_of(model.classify(**inputs, masks=masks).float(), target.to(fabric.device), bce)
+                with fabric.autocast():  # Fabric's wrapper would do so for `forward` alone
+                    logits = model.classify(**inputs, masks=masks)
+                loss = loss_of(logits.float(), target.to(fabric.device), bce)
                 fabric.backward(loss)
                 norm = fabric.clip_gradients(model, optimiser, max_norm=recipe.train.clip_norm, error_if_nonfinite=False)
-                if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                if not bool(torch.isfinite(loss)):
                     raise TrainingError(
-                        f"The loss is {float(loss.detach())} and its gradient's norm {float(norm)} at step {step}; start anew with a lower "
-                        "learning rate (--config.train.base-lr)."
+                        f"The loss is {float(loss.detach())} at step {step}; start anew with a lower learning rate "
+                        "(--config.train.base-lr)."
                     )
+                check_gradient(fabric, norm, step)
                 optimiser.step()
                 optimiser.zero_grad()
                 value = float(loss.detach())
-                row = {"step": step, "loss": value, "loss_trivial": own_trivial["loss"], "lr": rate, "gradient_norm": float(norm)}
+                row = {"step": step, "loss": value, "loss_trivial": own_trivial["loss"], "lr": rate, "gradient_norm": told_norm(norm)}
                 lines.write(row | {"seconds": round(time.perf_counter() - started, 3)})
                 skipped |= {skip.path: skip.reason for skip in data.skipped}
                 step += 1

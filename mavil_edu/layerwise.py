@@ -49,7 +49,8 @@ def make_optimiser(model: MAViL, recipe: FinetuneConfig, arm: Arm) -> torch.opti
         {"params": some, "scale": decay ** (top - layer), "weight_decay": recipe.train.weight_decay if matrix else 0.0}
         for (layer, matrix), some in sorted(groups.items())
     ]
-    return torch.optim.AdamW(made, lr=recipe.train.peak_lr, betas=recipe.train.betas, fused=True)
+    fused = recipe.train.precision != "16-mixed"  # as in mavil_edu.optimiser
+    return torch.optim.AdamW(made, lr=recipe.train.peak_lr, betas=recipe.train.betas, fused=fused)
 
 
 def set_drop_path(model: MAViL, share: float) -> None:

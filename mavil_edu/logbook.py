@@ -32,7 +32,7 @@ def random_states(device: torch.device) -> dict[str, torch.Tensor]:
     return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
-def _row(step: int, losses: Losses, trivial: dict[str, float], **more: float) -> dict:
+def _row(step: int, losses: Losses, trivial: dict[str, float], **more: float | None) -> dict:
     terms = {
         ("audio_mse" if name == "audio" else "video_mse" if name == "video" else name): None if value is None else float(value)
         for name, value in losses._asdict().items()
@@ -123,7 +123,7 @@ class Logbook:
                 if name not in ("step", "held_out") and value is not None:
                     self.board.add_scalar(f"{'held_out' if row.get('held_out') else 'training'}/{name}", value, row["step"])
 
-    def step(self, step: int, losses: Losses, more: dict[str, float]) -> None:
+    def step(self, step: int, losses: Losses, more: dict[str, float | None]) -> None:
         """A training step."""
         row = _row(step, losses, self.trivial, **more)
         self._log(row)

@@ -181,15 +181,29 @@ def _backward(
     return Losses(*(None if some[0] is None else torch.stack([t.detach() for t in some]).mean() for some in zip(*terms, strict=True)))
 
 
-def _check_finite(losses: Losses, norm: torch.Tensor, step: int) -> None:
+def check_gradient(fabric: Fabric, norm: torch.Tensor, step: int) -> None:
+    """Raises TrainingError where a gradient's norm is not finite; in 16-mixed only where it overflows even unscaled [O].
+
+    There a loss is scaled up, lest small gradients vanish in 16 bits. Where that is too much, at the start and whenever a larger scale is
+    tried, the gradient overflows, the scaler leaves the step out and halves the scale; from its first one that ends after 16 steps.
+    """
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if not bool(torch.isfinite(norm)) and (scaler is None or scaler.get_scale() <= 1):
+        raise TrainingError(f"The gradient's norm is {float(norm)} at step {step}; start anew with a lower learning rate.")
+
+
+def told_norm(norm: torch.Tensor) -> float | None:
+    """A gradient's norm as JSON can hold it; None where the gradient overflowed in 16-mixed and its step was left out."""
+    return float(norm) if bool(torch.isfinite(norm)) else None
+
+
+def _check_finite(losses: Losses, step: int) -> None:
     for name, value in losses._asdict().items():
         if value is not None and not bool(torch.isfinite(value)):
             raise TrainingError(
                 f"The {name} loss is {float(value)} at step {step}. The last checkpoint is intact: "
                 "go on from it with --resume, or start anew with a lower learning rate (--config.train.base-lr)."
             )
-    if not bool(torch.isfinite(norm)):
-        raise TrainingError(f"The gradient's norm is {float(norm)} at step {step}; start anew with a lower learning rate.")
 
 
 def update(
@@ -208,8 +222,9 @@ def update(
     """
     losses = _backward(fabric, model, data, config, seed, step, make_targets)
     norm = gathered(fabric.clip_gradients(model, optimiser, max_norm=config.train.clip_norm, error_if_nonfinite=False))
-    _check_finite(losses, norm, step)
-    optimiser.step()
+    _check_finite(losses, step)
+    check_gradient(fabric, norm, step)
+    optimiser.step()  # in 16-mixed by the scaler, which leaves out a step whose gradient overflowed
     optimiser.zero_grad()
     return losses, norm
 
@@ -325,7 +340,7 @@ def train(
                 losses, norm = update(fabric, model, optimiser, data, config, seed, progress.step, make_targets)
 
                 progress.seconds = time.perf_counter() - started
-                more = {"lr": rate, "gradient_norm": float(norm), "seconds": round(progress.seconds, 3)}
+                more = {"lr": rate, "gradient_norm": told_norm(norm), "seconds": round(progress.seconds, 3)}
                 if config.objective.ratio_start is not None or config.objective.whole_hidden:
                     now = first_view_at(progress.step, config, seed)
                     more |= {"audio_ratio": now.audio_ratio, "video_ratio": now.video_ratio}

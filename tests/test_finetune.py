@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from torch import nn
 
 from mavil_edu import MAViL, cli, tiny
@@ -506,6 +508,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_to_do(pretrained, tmp_
     recipe = quick(steps=30)
     with pytest.raises(RuntimeError, match="lower learning rate"):
         finetune(pretrained, task_of(Tones(60)), replace(recipe, train=replace(recipe.train, base_lr=1e30)), tmp_path)
+
+
+def test_in_16_mixed_a_step_whose_gradient_overflows_is_left_out_and_training_goes_on(pretrained, tmp_path, monkeypatch):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=3)
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    monkeypatch.setattr("mavil_edu.finetune.make_fabric", lambda recipe: Fabric(accelerator="cpu", devices=1, plugins=[plugin]))
+    recipe = quick(steps=30)
+    finetune(pretrained, task_of(Tones(60)), replace(recipe, train=replace(recipe.train, precision="16-mixed")), tmp_path)
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    norms = [row["gradient_norm"] for row in rows if not row.get("held_out")]
+    assert norms[0] is None and any(norm is not None for norm in norms), "the scale falls until gradients fit"
+    assert rows[-1]["loss"] < rows[0]["loss"]
 
 
 def test_the_command_refuses_with_one_sentence(tmp_path, capsys):

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -448,3 +450,56 @@ def test_freed_memory_is_kept_for_the_next_step():
         return int(subprocess.run([sys.executable, "-c", COUNT_FAULTS, how], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
     assert 10 * faults("kept") < faults("by default"), "pages fetched anew in four steps"
+
+
+# 16-mixed
+
+
+def scaled(first_scale: float):
+    """What `make_fabric` gives for 16-mixed, with a scaler for the CPU, where Fabric itself has none."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=first_scale, growth_interval=3)
+    return lambda config: Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler=scaler)])
+
+
+def norms_of(run) -> list[float | None]:
+    """The gradients' norms in `metrics.jsonl`, which has to be JSON: no Infinity in it."""
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row["gradient_norm"] for row in rows if not row.get("held_out")]
+
+
+def test_in_16_mixed_a_step_whose_gradient_overflows_is_left_out_and_training_goes_on(tmp_path, monkeypatch):
+    config = small_config(precision="16-mixed")
+    torch.manual_seed(0)
+    fresh = weights(MAViL(config))
+    monkeypatch.setattr("mavil_edu.train.make_fabric", scaled(2.0**60))
+    model, _ = run_of(config, tmp_path / "left-out")
+    assert norms_of(tmp_path / "left-out") == [None] * 8 and torch.equal(weights(model), fresh)
+    monkeypatch.setattr("mavil_edu.train.make_fabric", scaled(2.0**8))
+    model, _ = run_of(config, tmp_path / "moved")
+    assert all(0 < norm < 100 for norm in norms_of(tmp_path / "moved")) and not torch.equal(weights(model), fresh)
+
+
+def test_in_16_mixed_a_gradient_that_overflows_even_unscaled_ends_the_run(tmp_path, monkeypatch):
+    config = small_config(precision="16-mixed")
+    monkeypatch.setattr("mavil_edu.train.make_fabric", scaled(4.0))
+    with pytest.raises(TrainingError, match=r"norm is (inf|nan) at step 2; start anew with a lower learning rate"):
+        run_of(replace(config, objective=replace(config.objective, reconstruction=1e30)), tmp_path)
+
+
+def test_a_run_in_16_mixed_is_resumed_with_its_scale_and_ends_as_if_it_had_never_stopped(tmp_path, monkeypatch):
+    import mavil_edu.train as module
+
+    config = small_config(precision="16-mixed")
+    monkeypatch.setattr(module, "make_fabric", scaled(2.0**24))
+    whole, _ = run_of(config, tmp_path / "whole")
+    monkeypatch.setattr(module, "make_fabric", scaled(2.0**24))
+    with monkeypatch.context() as stopping:
+        original = module.learning_rate
+        press = lambda step, schedule: (step == 4 and os.kill(os.getpid(), signal.SIGINT), original(step, schedule))[1]  # noqa: E731
+        stopping.setattr(module, "learning_rate", press)
+        with pytest.raises(KeyboardInterrupt):
+            run_of(config, tmp_path / "parts")
+    monkeypatch.setattr(module, "make_fabric", scaled(2.0**24))
+    parts, _ = run_of(config, tmp_path / "parts", resume=True)
+    assert torch.equal(weights(whole), weights(parts))
+    assert None in norms_of(tmp_path / "whole") and norms_of(tmp_path / "whole") == norms_of(tmp_path / "parts")
