@@ -8,7 +8,8 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 AudioMasking = Literal["random", "time", "frequency", "time+frequency"]
 VideoMasking = Literal["random", "tube", "frame", "block"]
@@ -32,12 +33,42 @@ def _require(condition: bool, sentence: str) -> None:
         raise ConfigError(sentence)
 
 
-def _finite(config: Any) -> None:
-    """Raises ValueError where a number in a config is NaN or infinite: JSON may hold such, and they would reach every loss."""
-    for field_ in dataclasses.fields(config):
-        value = getattr(config, field_.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            _require(not isinstance(number, float) or math.isfinite(number), f"{field_.name} is {value}; it must be a finite number.")
+_kinds_of = cache(get_type_hints)  # of a config's fields, by name
+KINDS = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text"}
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's kind; True is no number, and neither are NaN and infinity, which JSON may hold."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return any(value == one and type(value) is type(one) for one in parts)
+    if get_origin(kind) is tuple:
+        kinds = parts[:1] * len(value) if isinstance(value, tuple) and ... in parts else parts
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is, value, kinds))
+    if parts:  # alternatives
+        return any(_is(value, part) for part in parts)
+    if kind is float and isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _in_words(kind: Any) -> str:
+    """What to give for a field of a kind."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return f"choose from {', '.join(map(str, parts))}"
+    if get_origin(kind) is tuple:
+        return f"give a tuple of {'texts' if ... in parts else f'{len(parts)} finite numbers'}"
+    if type(None) in parts:
+        return f"{_in_words(parts[0])}, or None"
+    return f"it must be {KINDS.get(kind) or f'of class {kind.__name__}'}"
+
+
+def _check_kinds(config: Any, prefix: str = "") -> None:
+    """Raises ConfigError where a config's value is not of its field's kind: one that only looks like it would spoil a run silently."""
+    for name, kind in _kinds_of(type(config)).items():
+        value = getattr(config, name)
+        _require(_is(value, kind), f"{prefix}{name} is {value!r:.60}; {_in_words(kind)}.")
 
 
 def _normalising(mean: tuple[float, ...], std: tuple[float, ...], name: str) -> None:
@@ -48,11 +79,6 @@ def _normalising(mean: tuple[float, ...], std: tuple[float, ...], name: str) -> 
 
 def _at_most(value: float, most: float, name: str) -> None:
     _require(value <= most, f"{name} is {value!r:.40}; more than {most:,} is taken for a mistake.")
-
-
-def _one_of(value: str, choices: Any, name: str) -> None:
-    """choices: a Literal."""
-    _require(value in get_args(choices), f"{name} is {value!r:.60}; choose from {', '.join(get_args(choices))}.")
 
 
 def _divides(part: int, whole: int, what: str) -> None:
@@ -72,7 +98,7 @@ class AudioConfig:
     std: float = 4.5689974  # likewise; the spectrogram is (log-mel − mean) / (2 · std) [C]
 
     def __post_init__(self):
-        _finite(self)
+        _check_kinds(self, "audio.")
         _at_most(self.seconds, MOST_SECONDS, "audio.seconds")
         _at_most(self.frames, MOST_TOKENS, "audio.frames")
         _at_most(self.mel_bins, MOST_WIDTH, "audio.mel_bins")
@@ -117,7 +143,7 @@ class VideoConfig:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # likewise [C]
 
     def __post_init__(self):
-        _finite(self)
+        _check_kinds(self, "video.")
         _at_most(self.seconds, MOST_SECONDS, "video.seconds")
         for name in ("frames", "height", "width"):
             _at_most(getattr(self, name), MOST_WIDTH, f"video.{name}")
@@ -159,7 +185,7 @@ class TransformerConfig:
     mlp_ratio: float = 4.0  # hidden width of the MLP over the width
 
     def __post_init__(self):
-        _finite(self)
+        _check_kinds(self)
         for name, most in (("width", MOST_WIDTH), ("depth", MOST_DEPTH), ("mlp_ratio", MOST_DEPTH)):
             _at_most(getattr(self, name), most, name)
         _require(self.mlp_ratio * self.width >= 1, f"mlp_ratio is {self.mlp_ratio}; it must be above 0.")
@@ -189,7 +215,7 @@ class ModelConfig:
     multi_label: bool = False  # a clip may have several of the classes, so that scores go through a sigmoid, not a softmax [O]
 
     def __post_init__(self):
-        _one_of(self.fusion_kind, FusionKind, "fusion_kind")
+        _check_kinds(self)
         for name in ("fusion_depth", "bottlenecks", "projection", "target_width", "classes"):
             _at_most(getattr(self, name) or 0, MOST_DEPTH if name == "fusion_depth" else MOST_WIDTH, name)
         widest = max(self.encoder.width, self.decoder.width if self.decoder else 0)
@@ -201,14 +227,11 @@ class ModelConfig:
             self.target == "normalised" or not self.predict_statistics,
             "predict_statistics needs target='normalised': raw patches already hold their mean and std, and tokens have none.",
         )
-        _one_of(self.decoder_attention, DecoderAttention, "decoder_attention")
-        _one_of(self.target, Target, "target")
         _require(
             (self.target == "teacher") == (self.target_width is not None),
             f"target is {self.target!r} and target_width is {self.target_width}: give a width with target='teacher', and with no other.",
         )
         _require(self.classes is None or self.classes > 0, f"classes is {self.classes}; give a number above 0, or None.")
-        _one_of(self.classes_from, ClassesFrom, "classes_from")
         _require(
             not self.class_names or len(self.class_names) == self.classes,
             f"class_names has {len(self.class_names)} names for {self.classes or 0} classes; give one for each.",
@@ -245,22 +268,17 @@ class ObjectiveConfig:
     score_padding: bool = True  # count wholly padded patches in the reconstruction loss; the sources name no exception [O]
 
     def __post_init__(self):
-        _finite(self)
+        _check_kinds(self)
         for name in ("audio_ratio", "video_ratio", "whole_hidden"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         for name in ("ratio_start", "second_ratio"):
             value = getattr(self, name)
             _require(value is None or 0 <= value <= 1, f"{name} is {value}; it must lie between 0 and 1, or be None.")
-        _one_of(self.audio_masking, AudioMasking, "audio_masking")
-        _one_of(self.video_masking, VideoMasking, "video_masking")
-        _one_of(self.ratio_schedule, RatioSchedule, "ratio_schedule")
-        _require(self.scored in ("hidden", "all"), f"scored is {self.scored!r}; choose from hidden, all.")
         _require(0 < self.decoded_share <= 1, f"decoded_share is {self.decoded_share}; it must be above 0, and 1 at most.")
         _require(
             self.decoded_share == 1 or self.scored == "hidden",
             "decoded_share below 1 needs scored='hidden': what is not decoded cannot be scored.",
         )
-        _require(self.target_tokens in ("fused", "unimodal"), f"target_tokens is {self.target_tokens!r}; choose from fused, unimodal.")
         _require(
             self.inter_views == 1 or self.beta > 0,
             "inter_views=2 needs beta above 0: without intra-modal contrast there is no second view.",
@@ -285,7 +303,7 @@ class AugmentConfig:
     flip: bool = True  # mirror left and right in half of the clips [R]
 
     def __post_init__(self):
-        _finite(self)
+        _check_kinds(self, "augment.")
         low, high = self.crop
         _require(0 < low <= high <= 1, f"augment.crop is {self.crop}; it must be two shares with 0 < smallest <= largest <= 1.")
         low, high = self.speed
@@ -313,12 +331,15 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self):
-        _finite(self)
+        _check_kinds(self, "train.")
         for name in ("steps", "batch", "accumulate", "evaluate_every", "save_every"):
             value = getattr(self, name)
             _require(1 <= value < 2**63, f"train.{name} is {str(value)[:40]}; it must be 1 or more, and below 2^63.")
         _require(0 <= self.warmup <= 1, f"train.warmup is {self.warmup}; it must lie between 0 and 1.")
         _require(0 < self.base_lr <= 1e30, f"train.base_lr is {self.base_lr}; it must be above 0, and 1e30 at most.")
+        _require(self.weight_decay >= 0, f"train.weight_decay is {self.weight_decay}; it must be 0 or more.")
+        _require(all(0 <= beta < 1 for beta in self.betas), f"train.betas is {self.betas}; both must be 0 or more, and below 1.")
+        _require(self.clip_norm > 0, f"train.clip_norm is {self.clip_norm}; it must be above 0.")
 
     @property
     def peak_lr(self) -> float:

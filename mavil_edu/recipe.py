@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mavil_edu.config import AugmentConfig, TrainConfig, _require
+from mavil_edu.config import AugmentConfig, TrainConfig, _check_kinds, _require
 
 
 def _small_training() -> TrainConfig:
@@ -34,6 +34,7 @@ class FinetuneConfig:
     patience: int = 6  # looks at validation clips after warm-up, none of them the best so far, after which training stops [O]
 
     def __post_init__(self):
+        _check_kinds(self)
         _require(self.train.accumulate == 1, "Fine-tuning takes whole batches: leave train.accumulate at 1, and make the batch smaller.")
         _require(0 < self.layer_decay <= 1, f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         for name in ("mixup", "mask_time", "mask_frequency", "mask_tubes", "drop_path"):

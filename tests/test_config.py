@@ -21,6 +21,7 @@ from mavil_edu.config import (
     paper,
     to_dict,
 )
+from mavil_edu.recipe import FinetuneConfig
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -59,11 +60,43 @@ def test_a_config_comes_back_from_json_as_the_same_dataclasses(preset):
         (lambda: TrainConfig(batch=0), "train.batch is 0"),
         (lambda: TrainConfig(base_lr=0), "train.base_lr"),
         (lambda: TrainConfig(warmup=2), "train.warmup"),
+        (lambda: TrainConfig(clip_norm=0.0), "train.clip_norm is 0.0; it must be above 0"),
+        (lambda: TrainConfig(clip_norm=-3.0), "train.clip_norm is -3.0"),
+        (lambda: TrainConfig(weight_decay=-1e-5), "train.weight_decay is -1e-05"),
+        (lambda: TrainConfig(betas=(0.9, 1.0)), r"train.betas is \(0.9, 1.0\); both must be 0 or more, and below 1"),
+        (lambda: TrainConfig(betas=(-0.1, 0.9)), "train.betas"),
+        (lambda: TrainConfig(betas=(0.9,)), "train.betas is .* give a tuple of 2 finite numbers"),
+        (lambda: TrainConfig(betas=[0.9, 0.95]), "train.betas is .* give a tuple of 2 finite numbers"),
+        (lambda: TrainConfig(precision="fp16"), "train.precision is 'fp16'; choose from 32-true, bf16-mixed, 16-mixed"),
+        (lambda: TrainConfig(batch=32.5), "train.batch is 32.5; it must be a whole number"),
+        (lambda: TrainConfig(steps=True), "train.steps is True; it must be a whole number"),
+        (lambda: TrainConfig(base_lr=True), "train.base_lr is True; it must be a finite number"),
+        (lambda: TrainConfig(warmup=float("nan")), "train.warmup is nan; it must be a finite number"),
+        (lambda: TrainConfig(compile="no"), "train.compile is 'no'; it must be True or False"),
+        (lambda: TrainConfig(augment=None), "train.augment is None; it must be of class AugmentConfig"),
+        (lambda: ObjectiveConfig(inter_views=0), "inter_views is 0; choose from 1, 2"),
+        (lambda: ObjectiveConfig(inter_views=3), "inter_views is 3; choose from 1, 2"),
+        (lambda: ObjectiveConfig(inter_views=True), "inter_views is True; choose from 1, 2"),
+        (lambda: ObjectiveConfig(second_ratio="half"), "second_ratio is 'half'; it must be a finite number, or None"),
+        (lambda: ObjectiveConfig(normalise_targets=0), "normalise_targets is 0; it must be True or False"),
+        (lambda: AudioConfig(frames=1024.0), "audio.frames is 1024.0; it must be a whole number"),
+        (lambda: VideoConfig(mean=(0.5, 0.5)), "video.mean is .* give a tuple of 3 finite numbers"),
+        (lambda: TransformerConfig(depth=1.5), "depth is 1.5; it must be a whole number"),
+        (lambda: ModelConfig(projection=96.0), "projection is 96.0; it must be a whole number, or None"),
+        (lambda: ModelConfig(classes=1, class_names="a"), "class_names is 'a'; give a tuple of texts"),
+        (lambda: FinetuneConfig(mixup_beta=float("inf")), "mixup_beta is inf; it must be a finite number"),
+        (lambda: FinetuneConfig(patience=2.5), "patience is 2.5; it must be a whole number"),
     ],
 )
 def test_a_value_that_cannot_be_is_named_at_birth(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+def test_what_leaves_something_out_stays_legal():
+    ObjectiveConfig(reconstruction=0, alpha=0, beta=0.0, second_ratio=None, ratio_start=0, whole_hidden=0)
+    TrainConfig(weight_decay=0, betas=(0, 0.0), warmup=0)
+    ModelConfig(decoder=None, fusion_depth=0, classes=2, class_names=("a", "b"))
 
 
 def test_an_unknown_or_mistyped_field_of_a_stored_config_is_named():
