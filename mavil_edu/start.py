@@ -21,6 +21,11 @@ def read_json(path: Path) -> dict:
     return files.read_json(path) if path.is_file() else {}
 
 
+def without_classes(model: ModelConfig) -> ModelConfig:
+    """A model's sizes without a classifier: one that was fine-tuned and trains on without labels would keep a head that fits no more."""
+    return replace(model, classes=None, classes_from="both", class_names=(), multi_label=False)
+
+
 def trained_config(place: str) -> Config:
     """A trained model's sizes, with its run's objective and training; where there is no run beside it, those of `tiny`.
 
@@ -32,9 +37,12 @@ def trained_config(place: str) -> Config:
 
 
 def starting_config(place: str) -> Config:
-    """The config of a run of stage 1 that starts from a model: its own, with `tiny`'s decoders where it was saved without."""
+    """The config of a run of stage 1 that starts from a model: its own, with `tiny`'s decoders where it was saved without.
+
+    A fine-tuned model leaves its classifier behind.
+    """
     config = trained_config(place)
-    model = replace(config.model, decoder=config.model.decoder or tiny().model.decoder)
+    model = replace(without_classes(config.model), decoder=config.model.decoder or tiny().model.decoder)
     if model.target == "teacher":  # a student: from here on its targets are patches again
         model = replace(model, target="normalised", target_width=None)
     return replace(config, model=model)

@@ -16,7 +16,7 @@ from mavil_edu.data.world import World
 from mavil_edu.evaluate import PositionMeans, input_chunks
 from mavil_edu.mavil import MAViL, Targets
 from mavil_edu.probes import effective_rank
-from mavil_edu.start import read_json, run_of, trained_config
+from mavil_edu.start import read_json, run_of, trained_config, without_classes
 
 MEMORY = 2**30  # bytes of targets that a run may keep
 LEAST_VARIANCE = 0.02  # of targets about their position's mean, as a share of their mean square
@@ -49,7 +49,7 @@ def student_config(config: Config, teacher: ModelConfig) -> Config:
             )
     decoder = config.model.decoder or ModelConfig().decoder  # released weights have none
     tokens = {"target": "teacher", "target_width": teacher.encoder.width, "predict_statistics": False}
-    return replace(config, model=replace(config.model, decoder=decoder, classes=None, **tokens))
+    return replace(config, model=replace(without_classes(config.model), decoder=decoder, **tokens))
 
 
 def teachers_config(place: str) -> Config:

@@ -10,6 +10,7 @@ import torch
 from mavil_edu import MAViL, cli
 from mavil_edu.config import digits, tiny
 from mavil_edu.start import start_from, starting_config
+from mavil_edu.teacher import teachers_config
 
 SAMPLES = Path(__file__).parent.parent / "data_samples"
 
@@ -62,6 +63,17 @@ def test_decoders_that_are_missing_or_predict_something_else_begin_fresh(tmp_pat
         fresh = start_from(MAViL(config.model), str(place))
         assert fresh and all(name.startswith(("audio_decoder", "video_decoder")) for name in fresh)
         assert not any(name.startswith(kept) for name in fresh)
+
+
+def test_a_fine_tuned_model_starts_a_run_and_teaches_one_without_its_classifier(tmp_path):
+    model, named = MAViL.from_pretrained("tiny"), {"class_names": ("dog", "cat", "rain"), "multi_label": True, "classes_from": "audio"}
+    MAViL(replace(model.config, decoder=None, projection=None, predict_statistics=False, classes=3, **named)).save_pretrained(tmp_path / "m")
+    tuned = str(tmp_path / "m")
+    for config in (starting_config(tuned), teachers_config(tuned)):
+        assert (config.model.classes, config.model.class_names, config.model.multi_label) == (None, (), False)
+        assert config.model.decoder is not None and MAViL(config.model).classifier is None
+    fresh = start_from(MAViL(starting_config(tuned).model), tuned)
+    assert all(name.startswith(("audio_decoder", "video_decoder")) for name in fresh), "all else comes from the fine-tuned model"
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, capsys):
