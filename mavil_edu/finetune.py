@@ -82,7 +82,6 @@ def score(model: MAViL, asked: Asked, bce: bool, workers: int = 0) -> Scored:
     Raises ValueError where no clip can be read.
     """
     device, config, training = next(model.parameters()).device, model.config, model.training
-    model.eval()
     sums, counts, skipped = torch.zeros(len(asked.values), config.classes), torch.zeros(len(asked.values)), []
     waiting: list[tuple[int, Sample]] = []
 
@@ -94,15 +93,18 @@ def score(model: MAViL, asked: Asked, bce: bool, workers: int = 0) -> Scored:
             counts.index_add_(0, owners, torch.ones(len(owners)))
             waiting.clear()
 
-    for number, sample in evaluation_samples(asked.windows, workers=workers):
-        if isinstance(sample, Skipped):
-            skipped.append(sample)
-            continue
-        waiting.append((number, sample))
-        if len(waiting) == CHUNK:
-            flush()
-    flush()
-    model.train(training)
+    model.eval()
+    try:
+        for number, sample in evaluation_samples(asked.windows, workers=workers):
+            if isinstance(sample, Skipped):
+                skipped.append(sample)
+                continue
+            waiting.append((number, sample))
+            if len(waiting) == CHUNK:
+                flush()
+        flush()
+    finally:
+        model.train(training)
     places = counts.nonzero()[:, 0].tolist()
     if not places:
         raise ValueError(f"None of {len(asked.values)} clips can be read. The first: {skipped[0].path}: {skipped[0].reason}")

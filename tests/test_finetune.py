@@ -364,6 +364,31 @@ def test_the_same_seed_gives_the_same_run_and_test_clips_do_not_matter_to_it(pre
     assert losses("b", blind, 0) == first and losses("c", task, 1) != first
 
 
+def test_how_often_validation_clips_are_looked_at_changes_nothing_of_what_is_learnt(pretrained, tmp_path):
+    def losses(every):
+        recipe = quick(steps=6, drop_path=0.5)
+        recipe = replace(recipe, train=replace(recipe.train, evaluate_every=every))
+        finetune(pretrained, task_of(Tones(60)), recipe, tmp_path / str(every))
+        rows = map(json.loads, (tmp_path / str(every) / "metrics.jsonl").read_text().splitlines())
+        return [row["loss"] for row in rows if not row.get("held_out")]
+
+    assert losses(2) == losses(100)
+
+
+def test_scoring_clips_draws_nothing_from_torchs_own_generator(pretrained):
+    model, task = start(pretrained, task_of(Tones(60)), "both", quick(), "fine-tuned"), task_of(Tones(60))
+    before = torch.get_rng_state()
+    score(model, task.validation, False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_that_cannot_be_scored_stays_in_training_mode(pretrained):
+    model, task = start(pretrained, task_of(Tones(60)), "both", quick(), "fine-tuned").train(), task_of(Tones(60))
+    with pytest.raises(AttributeError):
+        score(model, replace(task.validation, windows=["no clips", "these"]), False)
+    assert model.training
+
+
 def test_a_long_clips_score_is_the_mean_over_its_windows(pretrained):
     model = start(pretrained, task_of(Tones(60)), "both", quick(), "fine-tuned").eval()
     nn.init.normal_(model.classifier[1].weight)

@@ -67,7 +67,9 @@ def test_decoders_that_are_missing_or_predict_something_else_begin_fresh(tmp_pat
 
 def test_a_fine_tuned_model_starts_a_run_and_teaches_one_without_its_classifier(tmp_path):
     model, named = MAViL.from_pretrained("tiny"), {"class_names": ("dog", "cat", "rain"), "multi_label": True, "classes_from": "audio"}
-    MAViL(replace(model.config, decoder=None, projection=None, predict_statistics=False, classes=3, **named)).save_pretrained(tmp_path / "m")
+    MAViL(replace(model.config, decoder=None, projection=None, predict_statistics=False, classes=3, **named)).save_pretrained(
+        tmp_path / "m"
+    )
     tuned = str(tmp_path / "m")
     for config in (starting_config(tuned), teachers_config(tuned)):
         assert (config.model.classes, config.model.class_names, config.model.multi_label) == (None, (), False)

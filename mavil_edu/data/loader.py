@@ -167,13 +167,21 @@ def training_steps(clips: Clips, batch: int, seed: int, drawn: int = 0, workers:
 def evaluation_samples(clips: Clips, rank: int = 0, ranks: int = 1, workers: int = 0) -> Iterator[tuple[int, Sample | Skipped]]:
     """Every clip's number and its evaluation sample, in order: over all ranks each clip exactly once, whatever divides what.
 
+    Nothing is drawn from torch's own generator, so that a run learns the same however often it looks.
     Raises ValueError where the clips cannot be read at all, as from a hostile archive.
     """
     if not 0 <= rank < ranks:
         raise ValueError(f"There is no process {rank} of {ranks}.")
     first, last = (len(clips) * number // ranks for number in (rank, rank + 1))
     parts = [range(start, min(start + EVALUATED_AT_ONCE, last)) for start in range(first, last, EVALUATED_AT_ONCE)]
-    loader = DataLoader(_Each(clips), sampler=parts, batch_size=None, num_workers=workers, worker_init_fn=_ignore_interrupt)
+    loader = DataLoader(
+        _Each(clips),
+        sampler=parts,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_ignore_interrupt,
+        generator=generator_for(13),  # or it would draw from torch's own
+    )
     for part in loader:
         if isinstance(part, str):
             raise ValueError(part)
