@@ -221,6 +221,7 @@ def _several(train: Tensor, train_values: list[tuple], test: Tensor, test_values
     else:
         x, unseen = _standardised(train, test)
         said = _fit(OneVsRestClassifier(LogisticRegression(max_iter=5000)), x, y, "several classes").predict_proba(unseen)
+        said = said[:, -y.shape[1] :]  # of a single class scikit-learn tells both sides, "not" first
 
     def mean_precision(truth: np.ndarray, said: np.ndarray) -> float:
         present = truth.any(axis=0)

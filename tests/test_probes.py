@@ -60,6 +60,16 @@ def test_a_probe_finds_several_classes_at_once():
     assert probe(noise[:300], values[:300], noise[300:], values[300:]).value < 0.7
 
 
+@pytest.mark.parametrize("method", ["linear", "knn"])
+def test_of_several_classes_a_single_one_that_training_and_test_clips_share_is_asked_for_alone(method):
+    x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    dog = (x[:, 0] > 0).tolist()
+    train = [("dog", "cat") if barks else ("cat",) for barks in dog[:200]]
+    test = [("dog", "rain") if barks else ("rain",) for barks in dog[200:]]
+    found = probe(x[:200], train, x[200:], test, method)
+    assert found.metric == "map" and found.value > found.chance + 0.3 and found.chance == pytest.approx(sum(dog[200:]) / 100)
+
+
 def test_labels_of_test_clips_never_help():
     """With training labels in disorder, a probe is at chance, however well the test labels fit the features."""
     classes = torch.randint(0, 2, (600,), generator=torch.Generator().manual_seed(3))
