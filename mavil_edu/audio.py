@@ -32,6 +32,8 @@ def frame_count(samples: int) -> int:
 def _check_waveform(waveform: Tensor) -> None:
     if waveform.ndim != 2:
         raise ValueError(f"The waveform has shape {tuple(waveform.shape)}; give (clips, samples), with waveform[None] for a single clip.")
+    if not waveform.is_floating_point():
+        raise ValueError(f"The waveform is {waveform.dtype}; give numbers in [-1, 1]: 16-bit samples by waveform / 32768.")
 
 
 def _check_heard(heard: Tensor | None, clips: int, samples: int, device: torch.device) -> Tensor:
@@ -100,7 +102,7 @@ def log_mel(waveform: Tensor, mel_bins: int = 128) -> Tensor:
     """The log-mel spectrogram as Kaldi computes it, of a batch, on any device.
 
     waveform: (b, samples), float32 in [-1, 1], 16 kHz. Returns (b, frames, mel_bins), natural logarithm of power, -15.94 or more,
-    `frame_count(samples)` frames. Raises ValueError for another number of axes.
+    `frame_count(samples)` frames. Raises ValueError for another number of axes, or for whole numbers.
     Source: `torchaudio.compliance.kaldi.fbank` of the waveform minus its mean, with a Hanning window and without dither.
     """
     _check_waveform(waveform)

@@ -137,6 +137,14 @@ def test_with_everything_heard_the_spectrogram_equals_the_papers_call():
         assert (found[0, 0] - wanted).abs().max() <= 1e-4
 
 
+@pytest.mark.parametrize("front", [audio.log_mel, lambda waveform: audio.spectrogram(waveform, AudioConfig())])
+def test_whole_numbers_are_no_waveform(front):
+    samples = (0.1 * 32768 * torch.randn(1, 16_000)).to(torch.int16)
+    with pytest.raises(ValueError, match=r"The waveform is torch.int16; give numbers in \[-1, 1\]: .* waveform / 32768"):
+        front(samples)
+    front(samples / 32768)
+
+
 def test_padding_is_0_before_normalisation_and_0_467_after():
     assert round(PADDING, 3) == 0.467
     found = audio.spectrogram(noise(1, 160_000), PAPER)[0, 0]
