@@ -237,10 +237,13 @@ def probe(train: Tensor, train_values: list, test: Tensor, test_values: list, me
     class), a number a quantity (ridge regression, R², against 0), a tuple of texts several classes (one logistic regression a
     class, mean average precision, against the share of positives). Features are standardised, and the regularisation chosen by
     cross-validation, on training clips alone. method "knn": 10 nearest by cosine; they vote, or their mean counts.
-    Raises ProbeError where there is too little to fit or to ask.
+    Raises ProbeError where there is too little to fit or to ask, or not one value for each clip.
     """
     from threadpoolctl import threadpool_limits
 
+    for part, x, values in (("training", train, train_values), ("test", test, test_values)):
+        if len(values) != len(x):
+            raise ProbeError(f"There are {len(values)} labels for {len(x)} {part} clips; give one for each.")
     fitted, asked = known(train_values), known(test_values)
     if len(fitted) < 2 * FOLDS or len(asked) < 2:
         raise ProbeError(f"{len(fitted)} training and {len(asked)} test clips have a value; a probe needs {2 * FOLDS} and 2 or more.")

@@ -100,6 +100,14 @@ def test_what_cannot_be_asked_is_said_in_a_sentence():
     assert rare.chance == 1.0, "a class of one training clip is fitted without cross-validation"
 
 
+def test_a_label_too_few_is_said_and_not_taken_for_the_next_clips():
+    x, values = torch.randn(30, 4), ["a", "b"] * 15
+    with pytest.raises(ProbeError, match="There are 19 labels for 20 training clips; give one for each"):
+        probe(x[:20], values[:19], x[20:], values[20:])
+    with pytest.raises(ProbeError, match="There are 11 labels for 10 test clips"):
+        probe(x[:20], values[:20], x[20:], values[19:])
+
+
 def test_a_probe_that_does_not_converge_says_so(monkeypatch):
     import sklearn.linear_model
 
