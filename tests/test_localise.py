@@ -120,9 +120,16 @@ def test_the_summary_is_that_of_the_definitions():
     assert found["success"]["mean"] == 0.5
     naive = [float((ciou >= i / 20).double().mean()) for i in range(21)]
     assert found["auc"] == pytest.approx(sum((a + b) / 2 * 0.05 for a, b in zip(naive, naive[1:], strict=False)), abs=1e-9)
-    assert found["pointing"]["interval95"] == pytest.approx(1.96 * float(ciou.std()) / 2)
+    assert found["pointing"]["interval95"] == pytest.approx(3.18245 * float(ciou.std()) / 2, rel=1e-5)  # Student's t for 4 clips
     assert over(Localised(ciou, ciou), Localised(ciou - 0.1, ciou))["pointing"] == pytest.approx({"mean": 0.1, "interval95": 0.0}, abs=1e-9)
-    assert math.isnan(mean_and_interval(ciou[:1])["interval95"])
+    assert mean_and_interval(ciou[:1])["interval95"] == math.inf
+
+
+@pytest.mark.parametrize("clips", [3, 30])
+def test_an_interval_of_95_per_cent_holds_the_mean_as_often_however_few_clips_there_are(clips):
+    draws = torch.randn(2000, clips, generator=torch.Generator().manual_seed(clips))
+    inside = [abs(found["mean"]) < found["interval95"] for found in map(mean_and_interval, draws)]
+    assert sum(inside) / len(inside) == pytest.approx(0.95, abs=0.015)
 
 
 def test_scores_of_other_shapes_and_shares_are_refused():
