@@ -99,8 +99,9 @@ def untrained(config: ModelConfig, seed: int = 0) -> MAViL:
 def effective_rank(x: Tensor) -> float:
     """In how many directions embeddings spread: exp of the entropy of their normalised singular values, 1 to d.
 
-    x: (n, d), centred here. 0 where all rows are equal. Source: Roy & Vetterli, "The effective rank", 2007.
+    x: (n, d), on any device, centred here. 0 where all rows are equal. Source: Roy & Vetterli, "The effective rank", 2007.
     """
+    x = x.cpu()  # MPS has no float64
     values = torch.linalg.svdvals((x - x.mean(dim=0)).double())
     if float(values.sum()) <= 1e-9 * max(1.0, float(x.double().norm())):
         return 0.0
@@ -111,9 +112,9 @@ def effective_rank(x: Tensor) -> float:
 def embedding_std(x: Tensor) -> float:
     """The mean over dimensions of the standard deviation of length-1 embeddings, times √d: near 1 where they spread, 0 where collapsed.
 
-    x: (n, d). Source: the collapse measure of SimSiam (Chen & He, 2021), scaled so that d does not matter.
+    x: (n, d), on any device. Source: the collapse measure of SimSiam (Chen & He, 2021), scaled so that d does not matter.
     """
-    return float(F.normalize(x.double(), dim=1).std(dim=0, correction=0).mean() * math.sqrt(x.shape[1]))
+    return float(F.normalize(x.cpu().double(), dim=1).std(dim=0, correction=0).mean() * math.sqrt(x.shape[1]))
 
 
 def known(values: list) -> list[int]:

@@ -138,6 +138,22 @@ def worlds():
     return [(evaluation_batch(world)[0], world.labels) for world in made]
 
 
+class OnMps(torch.Tensor):
+    """Behaves as a tensor on MPS does where numbers of 64 bits are asked for."""
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("measure", [effective_rank, embedding_std])
+def test_collapse_is_measured_of_embeddings_on_a_device_without_float64(measure):
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    assert measure(x.as_subclass(OnMps)) == measure(x) > 0
+
+
 def test_features_are_the_embeddings_and_raw_features_need_no_model(worlds):
     batch, _ = worlds[1]
     model = MAViL.from_pretrained("tiny")
