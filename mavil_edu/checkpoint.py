@@ -20,10 +20,11 @@ from torch.overrides import TorchFunctionMode
 
 from mavil_edu.card import model_card, run_of
 from mavil_edu.config import ModelConfig, from_dict, to_dict
-from mavil_edu.files import brief, read_json, write_folder, write_json, write_text
+from mavil_edu.files import brief, read_json, write_folder, write_into, write_json, write_text
 from mavil_edu.sharding import part_of, whole_moments
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, STATE_FILE = "model.safetensors", "config.json", "README.md", "state.json"
+CARD_MARK = "library_name: mavil_edu"  # in each model card
 OPTIMISER_FILE, RANDOM_FILE = "optimiser.safetensors", "random.safetensors"
 KEEP = 2  # newest checkpoints that a run keeps, and beside them the best
 SHIPPED = Path(__file__).parent / "weights"  # models that come with the package, by name
@@ -100,6 +101,13 @@ def without_decoders(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in tensors.items() if not name.startswith(("audio_decoder.", "video_decoder."))}
 
 
+def _own_names(folder: Path) -> list[str]:
+    """The files of a model, in the order in which they are replaced in a folder; a README.md that is no model card is not among them."""
+    card = folder / CARD_FILE
+    foreign = card.is_file() and CARD_MARK.encode() not in card.read_bytes()
+    return [MODEL_FILE, CONFIG_FILE] + ([] if foreign else [CARD_FILE])
+
+
 def save_model(
     model: nn.Module,
     folder: str | Path,
@@ -113,18 +121,28 @@ def save_model(
     dtype: torch.float16 halves the file; the model itself is left as it is. run: a run's folder whose numbers the card tells; by default
     the one around `folder`, or the one that the model was loaded from and not trained since. name: by which the card says to load it.
     decoders: False leaves them out; such a model encodes, and cannot reconstruct.
+    A new folder appears whole, and one that holds a model alone is replaced whole. Whatever else a folder holds stays, a README.md of its
+    own too; there the weights are replaced first, then the config that tells their shapes, at once. Raises ValueError where a config.json
+    stands without weights, as in a run's own folder: it belongs to something else.
     """
     folder, config = Path(folder), model.config if decoders else replace(model.config, decoder=None)
     keep = (lambda tensors: tensors) if decoders else without_decoders
     run = Path(run) if run is not None else run_of(folder) or _known_run(model)
-    name = name or (folder.parent.name if folder.name == "model" else folder.name)
+    place = Path(os.path.realpath(folder))  # a link to a folder stays one
+    name = name or (folder.parent.name if folder.name == "model" else folder.name) or place.name
 
-    def fill(place: Path) -> None:
-        _save_tensors(keep(tensors_of(model, dtype)), place / MODEL_FILE)
-        write_json(place / CONFIG_FILE, to_dict(config))
-        write_text(place / CARD_FILE, model_card(config, name, run))
+    def fill(into: Path) -> None:
+        _save_tensors(keep(tensors_of(model, dtype)), into / MODEL_FILE)
+        write_json(into / CONFIG_FILE, to_dict(config))
+        write_text(into / CARD_FILE, model_card(config, name, run))
 
-    write_folder(folder, fill)
+    names, held = _own_names(place), {path.name for path in place.iterdir()} if place.exists() else set()
+    if CONFIG_FILE in held and MODEL_FILE not in held:
+        raise ValueError(f"{folder / CONFIG_FILE} is no model's, and would be lost. Save into another folder, such as {folder / 'model'}.")
+    if not place.exists() or (held and held <= {*names} and place != Path.cwd()):
+        write_folder(place, fill)
+    else:
+        write_into(place, fill, names)
     return folder
 
 
@@ -248,7 +266,7 @@ def save_checkpoint(
 
 def remove_leftovers(run: Path) -> None:
     """Removes what a killed process left half written in a run's folder; only one process may write there."""
-    for path in (*(run / "checkpoints").glob(".step-*"), *run.glob(".model.*"), *run.glob(".metrics.jsonl.*")):
+    for path in (*(run / "checkpoints").glob(".step-*"), *run.glob(".model.*"), *run.glob("model/.new.*"), *run.glob(".metrics.jsonl.*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

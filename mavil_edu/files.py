@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,37 +71,58 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Calls `fill(temporary folder)`, then moves that folder into place by one rename; an old folder there is replaced.
-
-    What is in it has reached the disk by then, so that a loss of power leaves a whole folder too.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+@contextmanager
+def _filled(parent: Path, prefix: str, fill: Callable[[Path], object]) -> Iterator[Path]:
+    """A temporary folder in `parent` that `fill` has filled and whose content has reached the disk; what is left of it then goes."""
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     try:
         fill(temporary)
         for path in temporary.iterdir():  # safetensors and tempfile make them for their owner alone
             path.chmod(0o644)
             _to_disk(path)
         temporary.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
-        _to_disk(folder.parent)
-    except BaseException:
+        yield temporary
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Calls `fill(temporary folder)`, then moves that folder into place by one rename; an old folder there, with all in it, is replaced.
+
+    What is in it has reached the disk by then, so that a loss of power leaves a whole folder too.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _filled(folder.parent, f".{folder.name}.", fill) as temporary:
+        old = temporary.with_name(f"{temporary.name}.old")  # a free name: Windows moves no folder onto another, empty or not
+        if there := folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(temporary, folder)
+        except BaseException:
+            if there:
+                os.replace(old, folder)
+            raise
+        if there:
+            shutil.rmtree(old)
+        _to_disk(folder.parent)
+
+
+def write_into(folder: Path, fill: Callable[[Path], object], names: Sequence[str]) -> None:
+    """Calls `fill(temporary folder)`, then moves these of its files into a folder that is there, in this order; all else there stays.
+
+    Each file takes its place whole, and all are ready before the first moves: a reader meets new beside old for an instant at most.
+    """
+    with _filled(folder, ".new.", fill) as temporary:
+        for name in names:
+            os.replace(temporary / name, folder / name)
+        _to_disk(folder)
 
 
 def _to_disk(path: Path) -> None:
     """Waits until a file's content, or a folder's list of names, is on the disk; where folders cannot be opened, they are left out."""
     if path.is_dir() and os.name == "nt":
         return
-    number = os.open(path, os.O_RDONLY)
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows waits for no file that is open for reading alone
     try:
         os.fsync(number)
     finally:

@@ -275,7 +275,7 @@ class MAViL(nn.Module):
     def save_pretrained(
         self, folder: str | Path, dtype: torch.dtype | None = None, run: str | Path | None = None, decoders: bool = True
     ) -> Path:
-        """Writes `model.safetensors`, `config.json` and a model card into a folder; torch.float16 halves the file.
+        """Writes `model.safetensors`, `config.json` and a model card into a folder, all else in it stays; torch.float16 halves the file.
 
         run: a run's folder whose data and numbers the card tells; by default the one that the model was loaded from. decoders: False
         leaves them out; such a model encodes, and cannot reconstruct.

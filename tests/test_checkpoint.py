@@ -62,6 +62,83 @@ def test_a_runs_folder_serves_as_well_as_its_model_folder(tmp_path):
     assert torch.equal(weights(MAViL.from_pretrained(tmp_path / "run")), weights(model))
 
 
+def test_a_model_is_saved_beside_what_else_a_folder_holds(tmp_path):
+    (tmp_path / "thesis" / "data").mkdir(parents=True)
+    own = {"chapter.tex": "years of work", "data/labels.csv": "x", "README.md": "of the thesis"}
+    for name, text in own.items():
+        (tmp_path / "thesis" / name).write_text(text)
+    for seed in (1, 2):
+        model_of(seed).save_pretrained(tmp_path / "thesis")
+        assert torch.equal(weights(MAViL.from_pretrained(tmp_path / "thesis")), weights(model_of(seed)))
+        found = {str(path.relative_to(tmp_path / "thesis")) for path in (tmp_path / "thesis").rglob("*") if path.is_file()}
+        assert found == {*own, "config.json", "model.safetensors"}
+        assert all((tmp_path / "thesis" / name).read_text() == text for name, text in own.items())
+
+
+def test_a_runs_own_folder_takes_no_model_and_loses_nothing(tmp_path):
+    model_of(1).save_pretrained(tmp_path / "model")
+    (tmp_path / "config.json").write_text("the run's")
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match=r"config.json is no model's, and would be lost. Save into another folder, such as .*model"):
+        MAViL.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() == "the run's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.jsonl", "model"]
+
+
+def test_a_model_is_saved_where_one_stands_and_through_a_link(tmp_path, monkeypatch):
+    place, link = tmp_path / "place", tmp_path / "link"
+    place.mkdir()
+    link.symlink_to(place)
+    monkeypatch.chdir(place)
+    for seed, folder in enumerate((".", ".", link, link), start=1):
+        (place / "keep.txt").write_text("k") if seed == 3 else None
+        model_of(seed).save_pretrained(folder)
+        assert torch.equal(weights(MAViL.from_pretrained(place)), weights(model_of(seed)))
+        assert f'from_pretrained("{"place" if seed < 3 else "link"}")' in (place / "README.md").read_text()
+    assert Path.cwd() == place and link.is_symlink()
+    assert {path.name for path in place.iterdir()} == {"README.md", "config.json", "keep.txt", "model.safetensors"}
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["link", "place"]
+
+
+def test_a_folder_is_replaced_by_moves_onto_free_names_alone_and_a_failed_one_leaves_the_old(tmp_path, monkeypatch):
+    move = os.replace
+
+    def as_windows(source, target):
+        if Path(source).is_dir() and Path(target).exists():
+            raise PermissionError(5, "Access is denied", str(target))
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", as_windows)
+    for seed in (1, 2):
+        model_of(seed).save_pretrained(tmp_path / "m")
+        assert torch.equal(weights(MAViL.from_pretrained(tmp_path / "m")), weights(model_of(seed)))
+
+    def refused(source, target):
+        if Path(target) == tmp_path / "m" and not source.name.endswith(".old"):
+            raise PermissionError(13, "Permission denied", str(target))
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(PermissionError):
+        model_of(3).save_pretrained(tmp_path / "m")
+    assert torch.equal(weights(MAViL.from_pretrained(tmp_path / "m")), weights(model_of(2)))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_is_waited_for_to_reach_the_disk_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows waits for no file that is open for reading alone."""
+    opened, flags_of = os.open, {}
+
+    def watched(path, flags, *more, **options):
+        if Path(path).is_file():
+            flags_of[Path(path).name] = flags
+        return opened(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", watched)
+    model_of(1).save_pretrained(tmp_path / "m")
+    assert {"README.md": os.O_RDWR, "config.json": os.O_RDWR, "model.safetensors": os.O_RDWR}.items() <= flags_of.items()
+
+
 def test_float16_halves_the_file_and_leaves_the_model_alone(tmp_path):
     model = model_of(1)
     before = weights(model).clone()
