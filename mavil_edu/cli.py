@@ -194,6 +194,9 @@ def _run(arguments: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status: 0 done, 1 a verdict against, 2 an error told in one sentence, 130 stopped."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be UTF-8: it is printed as `files.as_text` gives it
+            stream.reconfigure(errors="backslashreplace")
     if arguments == ["--version"]:
         print(__version__)
         return 0

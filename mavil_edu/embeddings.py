@@ -14,7 +14,7 @@ from mavil_edu.config import AugmentConfig, ModelConfig
 from mavil_edu.data.batch import Sample, Skipped, collate, to_inputs
 from mavil_edu.data.folder import tiles_of
 from mavil_edu.data.windows import short_side
-from mavil_edu.files import replacing
+from mavil_edu.files import as_text, replacing
 from mavil_edu.mavil import MAViL
 
 AT_ONCE = 16  # windows that are encoded together
@@ -120,6 +120,7 @@ def _write_parquet(path: Path, rows: Iterator[Row], width: int) -> int:
     with pq.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, GROUP)):
             columns = {name: [getattr(row, name) for row in group] for name in schema.names}
+            columns["clip"] = [as_text(name) for name in columns["clip"]]
             columns |= {name: [None if value is None else value.numpy() for value in columns[name]] for name in EMBEDDINGS}
             writer.write_table(pa.table(columns, schema=schema))
             count += len(group)

@@ -36,12 +36,20 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def as_text(name: str) -> str:
+    """A file's name as text that can be written and drawn anywhere: bytes in it that are no UTF-8 stand as `\\udce9`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never a part."""
+    """Writes a text file so that a reader sees the old one or the new one, never a part.
+
+    In UTF-8, with names as `as_text` gives them; where JSON is read, they are the files' own again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import pyarrow.parquet as pq
 import pytest
 
 from mavil_edu.cli import main
@@ -273,6 +275,32 @@ def test_inspect_says_which_file_is_unusable_and_sets_the_exit_code(clips):
     assert missing.returncode == 1 and "unreadable" in missing.stdout and "Traceback" not in missing.stderr
     (clips / "none").mkdir()
     refused(here("inspect", clips / "none"), "no media file")
+
+
+@pytest.mark.parametrize("content", ["good", "junk"])
+def test_a_file_whose_name_is_no_utf8_costs_nobody_anything(tmp_path, capsys, content):
+    folder, odd = tmp_path / "clips", tmp_path / "clips" / os.fsdecode(b"caf\xe9.mp4")
+    folder.mkdir()
+    for i in range(3):
+        shutil.copy(SAMPLES / f"00{i}.mp4", folder)
+    try:
+        odd.write_bytes((SAMPLES / "003.mp4").read_bytes() if content == "good" else b"junk")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert main(["inspect", str(folder), "--json"]) == (content == "junk")  # into a stream that is strict about UTF-8
+    assert json.loads(capsys.readouterr().out)[-1]["path"] == str(odd)
+    assert main(["inspect", str(folder)]) == (content == "junk") and r"caf\udce9.mp4" in capsys.readouterr().out
+    for command in (
+        ["pretrain", "--data", folder, "--steps", 2, "--out", tmp_path / "run", "--config.train.batch", 2],
+        ["embed", folder, "--out", tmp_path / "e.parquet"],
+        ["retrieve", folder / "000.mp4", "--data", folder, "--page", tmp_path / "page.html"],
+    ):
+        done = here(*command)
+        assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [entry["path"] for entry in summary["clips"]["skipped"]] == ([] if content == "good" else [str(odd)])
+    names = pq.read_table(tmp_path / "e.parquet")["clip"].to_pylist()
+    assert len(names) == (4 if content == "good" else 3) and (content == "junk" or names[-1].endswith(r"caf\udce9.mp4"))
 
 
 def test_world_makes_clips_that_inspect_calls_ok(tmp_path):

@@ -1,6 +1,7 @@
 """What a path is: labels, tiles, targets and weights, official lists with their clips, and training on each kind of data."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,11 @@ def test_labels_come_from_sub_folders(tmp_path, one):
     paths = copies(one, tmp_path, "dog/a.mp4", "dog/deep/b.mp4", "cat/c.mp4", "d.mp4")
     assert folder_labels(tmp_path, paths) == ({"class": ["dog", "dog", "cat", ""]}, None)
     assert folder_labels(tmp_path, paths[:2]) == ({}, None)  # one name alone tells nothing
+
+
+def test_a_class_whose_folder_is_no_utf8_is_text_that_can_be_drawn(tmp_path):
+    paths = [tmp_path / name / "1.mp4" for name in ("ape", os.fsdecode(b"caf\xe9"))]
+    assert folder_labels(tmp_path, paths) == ({"class": ["ape", r"caf\udce9"]}, None)
 
 
 def write_csv(path: Path, *lines: str) -> Path:

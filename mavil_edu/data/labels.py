@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mavil_edu.data.batch import Labels
 from mavil_edu.data.listing import ListError, read_rows
+from mavil_edu.files import as_text
 
 CSV_FILE = "labels.csv"
 CLIP_COLUMN = "clip"  # the first column's title, as `mavil-edu world` writes it
@@ -16,7 +17,7 @@ CLIP_COLUMN = "clip"  # the first column's title, as `mavil-edu world` writes it
 def sub_folder_labels(folder: Path, paths: list[Path]) -> Labels:
     """Each clip's class by the sub-folder of `folder` that it lies in, "" directly in `folder`; nothing where there are not two classes."""
     inside = [path.relative_to(folder).parts for path in paths]
-    names = [parts[0] if len(parts) > 1 else "" for parts in inside]
+    names = [as_text(parts[0]) if len(parts) > 1 else "" for parts in inside]
     return {"class": names} if len(set(names) - {""}) > 1 else {}
 
 

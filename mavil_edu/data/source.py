@@ -85,7 +85,7 @@ def usable_files(folder: Path, model: ModelConfig, min_seconds: float) -> tuple[
 
 def _of_files(paths: list[Path]) -> str:
     clips = [f"{path.name}:{path.stat().st_size}" for path in paths]
-    return hashlib.sha256("\n".join(clips).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(clips).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _open_folder(folder: Path, model: ModelConfig, augment: AugmentConfig, min_seconds: float) -> Opened:
