@@ -6,11 +6,12 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import partial, wraps
 from inspect import getdoc
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -87,14 +88,44 @@ def _deferred(command: Callable) -> Callable:
 
 
 def _parsed(arguments: Sequence[str]) -> Callable[[], int | None]:
-    """The command that the arguments ask for, bound to them; exits by itself, with a sentence, where they cannot be."""
+    """The command that the arguments ask for, bound to them; exits by itself, with a sentence, where they cannot be.
+
+    A run that is resumed has its own config and seed; options that would be another run's are refused.
+    """
+    if arguments[0] != "pretrain" or "--resume" not in arguments:
+        return _bound(arguments)
+    from mavil_edu.resume import begun, check_options
+
+    run = Path(_value_of("--out", arguments) or ".")
+    if (stored := begun(run)) is None:
+        return _bound(arguments)
+    command = _bound(arguments, stored)
+    check_options(run, stored, command.keywords, partial(_first_options, stored))
+    return command
+
+
+def _first_options(stored: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The options of the command that began a run; None where it is not known, or this version cannot read it."""
+    _program, *arguments = stored.get("command") or [""]
+    if arguments[:1] != ["pretrain"]:
+        return None
+    try:
+        with redirect_stderr(io.StringIO()):
+            return _bound(arguments, stored).keywords
+    except SystemExit:
+        return None
+
+
+def _bound(arguments: Sequence[str], stored: Mapping[str, Any] | None = None) -> Callable[[], int | None]:
+    """The command that the arguments ask for. stored: of a run, whose config and seed `pretrain` then has where none are given."""
+    pretrain = {"config": stored["config"], "seed": stored["seed"]} if stored else {"config": _config_for(arguments)}
     commands = {
         "demo": _deferred(training.demo),
         "inspect": _deferred(clips.inspect),
         "world": _deferred(clips.world),
         "avmnist": _deferred(datasets.avmnist),
         "subset": _deferred(datasets.subset),
-        "pretrain": partial(_deferred(training.pretrain), config=_config_for(arguments)),
+        "pretrain": partial(_deferred(training.pretrain), **pretrain),
         "reconstruct": _deferred(training.reconstruct),
         "masks": _deferred(masking.masks),
         "probe": _deferred(probing.probe),

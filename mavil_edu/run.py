@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from mavil_edu import report
 from mavil_edu.card import model_card
 from mavil_edu.checkpoint import versions
-from mavil_edu.config import Config, from_dict, tiny, to_dict
+from mavil_edu.config import Config, tiny, to_dict
 from mavil_edu.data.batch import Batch, Clips, Labels, Skipped, evaluation_batch
 from mavil_edu.data.folder import FolderClips, count_clips
 from mavil_edu.data.shards import Shards
@@ -24,9 +24,10 @@ from mavil_edu.data.source import Data, open_run
 from mavil_edu.data.world import World
 from mavil_edu.evaluate import HeldOut, position_means
 from mavil_edu.examples import write_example
-from mavil_edu.files import check_new, read_json, write_json, write_text
+from mavil_edu.files import check_new, write_json, write_text
 from mavil_edu.mavil import Masks, MAViL, terms_left_out
 from mavil_edu.processes import check_shared, from_first, join, machine, only_first
+from mavil_edu.resume import RunError, stored_run
 from mavil_edu.start import start_from
 from mavil_edu.teacher import Teacher, check_health, health, lineage, load_teacher, remembering, student_config
 from mavil_edu.train import make_fabric, steps_for, train, with_shards
@@ -39,10 +40,6 @@ EVALUATION_CLIPS = 1000  # held-out clips that are evaluated, at most
 MEAN_CLIPS = 512  # training clips over which the position means are taken, at most
 TRAINING_WORLD, HELD_OUT_WORLD = 1, 2  # seeds of the demo's generated clips
 DEMO_EVALUATION_CLIPS = 200
-
-
-class RunError(ValueError):
-    """A run cannot start as asked; the message says why and what to do."""
 
 
 def _check_run(run: Path, resume: bool) -> None:
@@ -72,15 +69,6 @@ def _check_writable(run: Path) -> None:
             file.write(b"written")
     except OSError as error:
         raise RunError(f"{run} cannot be written ({error.strerror or error}). Give --out another folder, or make room there.") from error
-
-
-def stored_run(run: Path) -> dict:
-    """What a run's `config.json` says: the config, the seed, the data, and the command that began it."""
-    try:
-        stored = read_json(run / "config.json")
-        return stored | {"config": from_dict(Config, stored["config"])}
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{run / 'config.json'} cannot be read ({error}); it is not the folder of a run that can be resumed.") from error
 
 
 def resumed_config(stored: dict, asked: Config) -> Config:

@@ -94,7 +94,7 @@ def pretrain(
         seed: of the model, the masks, the order and the windows of the clips.
         workers: processes that decode clips; by default 1, or 0 where clips are few.
         min_seconds: least length of a clip's sound and picture together.
-        resume: go on with the run in OUT, from its newest checkpoint.
+        resume: go on with the run in OUT, from its newest checkpoint; its numbers are its own, and other ones are refused.
         shuffled_pairs: the control: train on each sound with another clip's picture; such a run says so in all it writes.
         start: a run's folder, a model's folder or a name (tiny is one that comes with the package), whose weights training goes on from.
         teacher: stage 2: a run's folder, a model's folder or a name on the Hub, whose tokens of complete clips are to be predicted.
