@@ -226,7 +226,7 @@ def _untold(config: ModelConfig) -> list[str]:
             untold.append(f"{side}_grid={ours.grid}")
         settings = [name for name in ("seconds", "mean", "std") if getattr(ours, name) != getattr(theirs, name)]
         untold += [f"{side}.{name}={getattr(ours, name)}" for name in settings]
-    return untold
+    return untold + [f"{name}={getattr(config, name)}" for name in ("class_names", "multi_label") if getattr(config, name)]
 
 
 def preprocess(clip: str | Path | tuple[Tensor | None, Tensor | None], config: ModelConfig | None = None) -> Preprocessed:

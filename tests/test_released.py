@@ -287,6 +287,9 @@ def test_a_model_of_ours_is_exported_and_what_the_layout_cannot_hold_is_listed(t
     exported = export_released(model, tmp_path / "ours.pth")
     assert {"audio_decoder", "video_decoder", "audio_head", "video_head"} <= set(exported.left_out)
     assert {"heads=3", "audio_grid=(32, 2)", "video_grid=(8, 1, 8)", "audio.seconds=2.56"} <= set(exported.left_out)
+    head = {"classes": 2, "class_names": ("dog", "rain"), "multi_label": True}
+    tuned = MAViL(replace(tiny().model, decoder=None, projection=None, predict_statistics=False, **head))
+    assert {"class_names=('dog', 'rain')", "multi_label=True"} <= set(export_released(tuned, tmp_path / "tuned.pth").left_out)
     again = load_released(tmp_path / "ours.pth", heads=3, audio_grid=(32, 2), video_grid=(8, 1, 8))
     audio, video = made(2, 1, 256, 128, seed=1), made(2, 3, 8, 32, 32, seed=2)
     assert torch.equal(model.encode(audio, video).fused_audio_tokens, again.encode(audio, video).fused_audio_tokens)
