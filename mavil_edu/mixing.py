@@ -37,7 +37,7 @@ class Mixed(NamedTuple):
 
 def draw_mixing(rows: int, recipe: FinetuneConfig, seed: int, step: int) -> Mixed:
     """Partners and shares for a step: `mixup` of the clips are mixed, by shares from Beta(mixup_beta, mixup_beta)."""
-    draws = np.random.default_rng([seed, 7, step])
+    draws = np.random.default_rng([seed % 2**64, 7, step])  # NumPy takes no seed below 0, torch does
     share = draws.beta(recipe.mixup_beta, recipe.mixup_beta, rows)
     share[draws.random(rows) >= recipe.mixup] = 1.0
     return Mixed(torch.from_numpy(draws.permutation(rows)), torch.from_numpy(share).float())

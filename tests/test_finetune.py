@@ -254,6 +254,7 @@ def test_mixing_mixes_a_share_of_the_clips_labels_and_all_and_leaves_the_rest():
     assert sorted(mixed.partner.tolist()) == list(range(2000))
     again, other = draw_mixing(2000, quick(), 0, 3), draw_mixing(2000, quick(), 0, 4)
     assert torch.equal(mixed.share, again.share) and not torch.equal(mixed.share, other.share)
+    assert not torch.equal(draw_mixing(2000, quick(), -1, 3).share, again.share), "a seed below 0 is one as well"
 
 
 def test_a_mixed_clip_is_heard_where_either_is_and_an_unmixed_one_is_itself():
