@@ -43,7 +43,7 @@ class Padded(Noise):
 
 def config_of(case: str):
     sharded, rounds = case.startswith("sharded"), 2 if case.endswith("accumulated") else 1
-    config = small_config(precision="32-true" if sharded else "64-true", accumulate=rounds, recompute=case.endswith("recomputed"))
+    config = small_config(accumulate=rounds, recompute=case.endswith("recomputed"))
     objective = replace(config.objective, alpha=1.0, beta=1.0, score_padding=False, second_ratio=None)
     if case.endswith("hidden"):  # all the sound, in the first view: nothing to contrast with, and weights without a gradient
         objective = replace(objective, audio_ratio=1.0, inter_views=1)
@@ -54,10 +54,11 @@ def config_of(case: str):
 
 
 def gradients(case: str, rank: int, ranks: int, out: Path) -> None:
-    """One step's losses and gradients, in float64."""
+    """One step's losses and gradients, in float64, which is no precision to train in."""
     torch.set_default_dtype(torch.float64)  # in which Fabric hands out a model's outputs
     config = config_of(case)
-    fabric = train.make_fabric(config)
+    sharded = config.train.shard_weights
+    fabric = join("32-true" if sharded else "64-true", sharded)
     torch.manual_seed(0)
     bare = MAViL(config)
     model, _ = train.set_up(fabric, bare, config.train)

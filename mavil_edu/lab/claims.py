@@ -284,7 +284,7 @@ OPTIONS = {  # not the paper's claims but what this package's own options cost: 
             "fast",
             "What --fast leaves out costs no quality: a second view that hides nine tenths, beside the decoder of less-work.",
             "O",
-            "Against two views that hide 80 % each, as in the paper, it costs no more than 3 points of skill and 6 of R@5.",
+            "Against two views that hide 80 % each it costs no more than 3 points of skill and 6 of R@5.",
             (
                 minus("fast", "second view as the first", expect="not worse"),
                 minus("fast", "second view as the first", "retrieval", expect="not worse"),
@@ -298,7 +298,7 @@ OPTIONS = {  # not the paper's claims but what this package's own options cost: 
             "fast-again",
             "What --fast leaves out costs no quality: asked again of three times as many seeds, none of which `fast` has seen.",
             "O",
-            "Against two views that hide 80 % each, as in the paper, it costs no more than 3 points of skill and 6 of R@5.",
+            "Against two views that hide 80 % each it costs no more than 3 points of skill and 6 of R@5.",
             tuple(
                 minus(
                     "fast, fresh seeds",
