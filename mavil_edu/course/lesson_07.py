@@ -192,8 +192,7 @@ QUIZZES = (
     Quiz(
         name="more_contrast",
         lesson="07",
-        question="Retrieval needs contrast. So α is raised from 0.1 to 1, for the same number of steps. What became of it, and of what "
-        "probes read?",
+        question="α is raised from 0.1 to 1, at equal steps. What becomes of retrieval, and of what probes read?",
         choices=(
             (
                 "Both better: more weight on what they need.",
