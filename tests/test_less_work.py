@@ -235,3 +235,7 @@ def test_what_docs_fast_says_of_quality_is_what_the_stored_ledger_says():
         assert f"| {told(one)} |" in text and one["seeds"] == 5
     assert {one["seeds"] for one in found.values()} == {5}
     assert LEDGER["less-work"]["verdict"] == LEDGER["fast"]["verdict"] == "undecided" and text.count("**undecided**") == 2
+    for one in LEDGER["fast-again"]["differences"]:
+        fast, alike = (one["means"][f"{name}, fresh seeds"] for name in ("fast", "second view as the first"))
+        assert f"| {alike:.1f} | {fast:.1f} | {told(one)} | not worse" in text and one["seeds"] == 15
+    assert LEDGER["fast-again"]["verdict"] == "holds" and text.count("**It holds:**") == 1
