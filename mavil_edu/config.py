@@ -8,8 +8,9 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
+
+from mavil_edu.checks import ConfigError, at_most, check_kinds, divides, require
 
 AudioMasking = Literal["random", "time", "frequency", "time+frequency"]
 VideoMasking = Literal["random", "tube", "frame", "block"]
@@ -24,65 +25,10 @@ SAMPLE_RATE = 16_000  # samples a second, everywhere in the package [P]
 MOST_SECONDS, MOST_TOKENS, MOST_WIDTH, MOST_DEPTH, MOST_VALUES = 3600.0, 2**16, 2**16, 256, 2**26
 
 
-class ConfigError(ValueError):
-    """A number or name in a config that cannot be: one sentence with its name and value, and what to do."""
-
-
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise ConfigError(sentence)
-
-
-_kinds_of = cache(get_type_hints)  # of a config's fields, by name
-KINDS = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text"}
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a field's kind; True is no number, and neither are NaN and infinity, which JSON may hold."""
-    parts = get_args(kind)
-    if get_origin(kind) is Literal:
-        return any(value == one and type(value) is type(one) for one in parts)
-    if get_origin(kind) is tuple:
-        kinds = parts[:1] * len(value) if isinstance(value, tuple) and ... in parts else parts
-        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is, value, kinds))
-    if parts:  # alternatives
-        return any(_is(value, part) for part in parts)
-    if kind is float and isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _in_words(kind: Any) -> str:
-    """What to give for a field of a kind."""
-    parts = get_args(kind)
-    if get_origin(kind) is Literal:
-        return f"choose from {', '.join(map(str, parts))}"
-    if get_origin(kind) is tuple:
-        return f"give a tuple of {'texts' if ... in parts else f'{len(parts)} finite numbers'}"
-    if type(None) in parts:
-        return f"{_in_words(parts[0])}, or None"
-    return f"it must be {KINDS.get(kind) or f'of class {kind.__name__}'}"
-
-
-def _check_kinds(config: Any, prefix: str = "") -> None:
-    """Raises ConfigError where a config's value is not of its field's kind: one that only looks like it would spoil a run silently."""
-    for name, kind in _kinds_of(type(config)).items():
-        value = getattr(config, name)
-        _require(_is(value, kind), f"{prefix}{name} is {value!r:.60}; {_in_words(kind)}.")
-
-
 def _normalising(mean: tuple[float, ...], std: tuple[float, ...], name: str) -> None:
     """Raises ValueError where inputs less their mean, over their deviation, would not be finite in float32."""
-    _require(all(abs(m) <= 1e6 for m in mean), f"{name}.mean is {mean}; numbers beyond a million are taken for a mistake.")
-    _require(all(1e-6 <= s <= 1e6 for s in std), f"{name}.std is {std}; every number must lie between 1e-6 and 1e6.")
-
-
-def _at_most(value: float, most: float, name: str) -> None:
-    _require(value <= most, f"{name} is {value!r:.40}; more than {most:,} is taken for a mistake.")
-
-
-def _divides(part: int, whole: int, what: str) -> None:
-    _require(part > 0 and whole > 0 and whole % part == 0, f"{what}: {whole} is not a multiple of {part}; choose sizes that divide.")
+    require(all(abs(m) <= 1e6 for m in mean), f"{name}.mean is {mean}; numbers beyond a million are taken for a mistake.")
+    require(all(1e-6 <= s <= 1e6 for s in std), f"{name}.std is {std}; every number must lie between 1e-6 and 1e6.")
 
 
 @dataclass(frozen=True)
@@ -98,15 +44,15 @@ class AudioConfig:
     std: float = 4.5689974  # likewise; the spectrogram is (log-mel − mean) / (2 · std) [C]
 
     def __post_init__(self):
-        _check_kinds(self, "audio.")
-        _at_most(self.seconds, MOST_SECONDS, "audio.seconds")
-        _at_most(self.frames, MOST_TOKENS, "audio.frames")
-        _at_most(self.mel_bins, MOST_WIDTH, "audio.mel_bins")
-        _require(self.seconds >= 0.025, f"audio.seconds is {self.seconds}; one frame needs 0.025 s of sound or more.")
+        check_kinds(self, "audio.")
+        at_most(self.seconds, MOST_SECONDS, "audio.seconds")
+        at_most(self.frames, MOST_TOKENS, "audio.frames")
+        at_most(self.mel_bins, MOST_WIDTH, "audio.mel_bins")
+        require(self.seconds >= 0.025, f"audio.seconds is {self.seconds}; one frame needs 0.025 s of sound or more.")
         _normalising((self.mean,), (self.std,), "audio")
-        _divides(self.patch_frames, self.frames, "audio.frames and audio.patch_frames")
-        _divides(self.patch_bins, self.mel_bins, "audio.mel_bins and audio.patch_bins")
-        _at_most(self.tokens, MOST_TOKENS, "the number of sound tokens")
+        divides(self.patch_frames, self.frames, "audio.frames and audio.patch_frames")
+        divides(self.patch_bins, self.mel_bins, "audio.mel_bins and audio.patch_bins")
+        at_most(self.tokens, MOST_TOKENS, "the number of sound tokens")
 
     @property
     def samples(self) -> int:
@@ -143,17 +89,17 @@ class VideoConfig:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # likewise [C]
 
     def __post_init__(self):
-        _check_kinds(self, "video.")
-        _at_most(self.seconds, MOST_SECONDS, "video.seconds")
+        check_kinds(self, "video.")
+        at_most(self.seconds, MOST_SECONDS, "video.seconds")
         for name in ("frames", "height", "width"):
-            _at_most(getattr(self, name), MOST_WIDTH, f"video.{name}")
-        _at_most(self.frames * self.height * self.width, MOST_VALUES, "video.frames times height times width")
-        _require(self.seconds > 0, f"video.seconds is {self.seconds}; it must be above 0.")
+            at_most(getattr(self, name), MOST_WIDTH, f"video.{name}")
+        at_most(self.frames * self.height * self.width, MOST_VALUES, "video.frames times height times width")
+        require(self.seconds > 0, f"video.seconds is {self.seconds}; it must be above 0.")
         _normalising(self.mean, self.std, "video")
-        _divides(self.patch_frames, self.frames, "video.frames and video.patch_frames")
-        _divides(self.patch_height, self.height, "video.height and video.patch_height")
-        _divides(self.patch_width, self.width, "video.width and video.patch_width")
-        _at_most(self.tokens, MOST_TOKENS, "the number of picture tokens")
+        divides(self.patch_frames, self.frames, "video.frames and video.patch_frames")
+        divides(self.patch_height, self.height, "video.height and video.patch_height")
+        divides(self.patch_width, self.width, "video.width and video.patch_width")
+        at_most(self.tokens, MOST_TOKENS, "the number of picture tokens")
 
     @property
     def frame_rate(self) -> float:
@@ -185,12 +131,12 @@ class TransformerConfig:
     mlp_ratio: float = 4.0  # hidden width of the MLP over the width
 
     def __post_init__(self):
-        _check_kinds(self)
+        check_kinds(self)
         for name, most in (("width", MOST_WIDTH), ("depth", MOST_DEPTH), ("mlp_ratio", MOST_DEPTH)):
-            _at_most(getattr(self, name), most, name)
-        _require(self.mlp_ratio * self.width >= 1, f"mlp_ratio is {self.mlp_ratio}; it must be above 0.")
-        _require(self.depth >= 0, f"depth is {self.depth}; it must be 0 or more.")
-        _divides(self.heads, self.width, "width and heads")
+            at_most(getattr(self, name), most, name)
+        require(self.mlp_ratio * self.width >= 1, f"mlp_ratio is {self.mlp_ratio}; it must be above 0.")
+        require(self.depth >= 0, f"depth is {self.depth}; it must be 0 or more.")
+        divides(self.heads, self.width, "width and heads")
 
 
 @dataclass(frozen=True)
@@ -215,24 +161,24 @@ class ModelConfig:
     multi_label: bool = False  # a clip may have several of the classes, so that scores go through a sigmoid, not a softmax [O]
 
     def __post_init__(self):
-        _check_kinds(self)
+        check_kinds(self)
         for name in ("fusion_depth", "bottlenecks", "projection", "target_width", "classes"):
-            _at_most(getattr(self, name) or 0, MOST_DEPTH if name == "fusion_depth" else MOST_WIDTH, name)
+            at_most(getattr(self, name) or 0, MOST_DEPTH if name == "fusion_depth" else MOST_WIDTH, name)
         widest = max(self.encoder.width, self.decoder.width if self.decoder else 0)
-        _at_most(max(self.audio.tokens, self.video.tokens) * widest, MOST_VALUES, "tokens times width")
-        _require(self.bottlenecks >= 1, f"bottlenecks is {self.bottlenecks}; it must be 1 or more (fusion_kind='none' has no fusion).")
-        _require(self.fusion_depth >= 0, f"fusion_depth is {self.fusion_depth}; it must be 0 or more.")
-        _require(self.projection is None or self.projection > 0, f"projection is {self.projection}; give a width above 0, or None.")
-        _require(
+        at_most(max(self.audio.tokens, self.video.tokens) * widest, MOST_VALUES, "tokens times width")
+        require(self.bottlenecks >= 1, f"bottlenecks is {self.bottlenecks}; it must be 1 or more (fusion_kind='none' has no fusion).")
+        require(self.fusion_depth >= 0, f"fusion_depth is {self.fusion_depth}; it must be 0 or more.")
+        require(self.projection is None or self.projection > 0, f"projection is {self.projection}; give a width above 0, or None.")
+        require(
             self.target == "normalised" or not self.predict_statistics,
             "predict_statistics needs target='normalised': raw patches already hold their mean and std, and tokens have none.",
         )
-        _require(
+        require(
             (self.target == "teacher") == (self.target_width is not None),
             f"target is {self.target!r} and target_width is {self.target_width}: give a width with target='teacher', and with no other.",
         )
-        _require(self.classes is None or self.classes > 0, f"classes is {self.classes}; give a number above 0, or None.")
-        _require(
+        require(self.classes is None or self.classes > 0, f"classes is {self.classes}; give a number above 0, or None.")
+        require(
             not self.class_names or len(self.class_names) == self.classes,
             f"class_names has {len(self.class_names)} names for {self.classes or 0} classes; give one for each.",
         )
@@ -268,25 +214,25 @@ class ObjectiveConfig:
     score_padding: bool = True  # count wholly padded patches in the reconstruction loss; the sources name no exception [O]
 
     def __post_init__(self):
-        _check_kinds(self)
+        check_kinds(self)
         for name in ("audio_ratio", "video_ratio", "whole_hidden"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+            require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         for name in ("ratio_start", "second_ratio"):
             value = getattr(self, name)
-            _require(value is None or 0 <= value <= 1, f"{name} is {value}; it must lie between 0 and 1, or be None.")
-        _require(0 < self.decoded_share <= 1, f"decoded_share is {self.decoded_share}; it must be above 0, and 1 at most.")
-        _require(
+            require(value is None or 0 <= value <= 1, f"{name} is {value}; it must lie between 0 and 1, or be None.")
+        require(0 < self.decoded_share <= 1, f"decoded_share is {self.decoded_share}; it must be above 0, and 1 at most.")
+        require(
             self.decoded_share == 1 or self.scored == "hidden",
             "decoded_share below 1 needs scored='hidden': what is not decoded cannot be scored.",
         )
-        _require(
+        require(
             self.inter_views == 1 or self.beta > 0,
             "inter_views=2 needs beta above 0: without intra-modal contrast there is no second view.",
         )
         for name in ("reconstruction", "alpha", "beta"):
-            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; a weight must be 0 or more.")
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; a weight must be 0 or more.")
         for name in ("tau_inter", "tau_intra"):
-            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; a temperature must be above 0.")
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; a temperature must be above 0.")
 
 
 @dataclass(frozen=True)
@@ -303,11 +249,11 @@ class AugmentConfig:
     flip: bool = True  # mirror left and right in half of the clips [R]
 
     def __post_init__(self):
-        _check_kinds(self, "augment.")
+        check_kinds(self, "augment.")
         low, high = self.crop
-        _require(0 < low <= high <= 1, f"augment.crop is {self.crop}; it must be two shares with 0 < smallest <= largest <= 1.")
+        require(0 < low <= high <= 1, f"augment.crop is {self.crop}; it must be two shares with 0 < smallest <= largest <= 1.")
         low, high = self.speed
-        _require(0.5 <= low <= high <= 2, f"augment.speed is {self.speed}; it must be two speeds with 0.5 <= least <= greatest <= 2.")
+        require(0.5 <= low <= high <= 2, f"augment.speed is {self.speed}; it must be two speeds with 0.5 <= least <= greatest <= 2.")
 
 
 @dataclass(frozen=True)
@@ -331,15 +277,15 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self):
-        _check_kinds(self, "train.")
+        check_kinds(self, "train.")
         for name in ("steps", "batch", "accumulate", "evaluate_every", "save_every"):
             value = getattr(self, name)
-            _require(1 <= value < 2**63, f"train.{name} is {str(value)[:40]}; it must be 1 or more, and below 2^63.")
-        _require(0 <= self.warmup <= 1, f"train.warmup is {self.warmup}; it must lie between 0 and 1.")
-        _require(0 < self.base_lr <= 1e30, f"train.base_lr is {self.base_lr}; it must be above 0, and 1e30 at most.")
-        _require(self.weight_decay >= 0, f"train.weight_decay is {self.weight_decay}; it must be 0 or more.")
-        _require(all(0 <= beta < 1 for beta in self.betas), f"train.betas is {self.betas}; both must be 0 or more, and below 1.")
-        _require(self.clip_norm > 0, f"train.clip_norm is {self.clip_norm}; it must be above 0.")
+            require(1 <= value < 2**63, f"train.{name} is {str(value)[:40]}; it must be 1 or more, and below 2^63.")
+        require(0 <= self.warmup <= 1, f"train.warmup is {self.warmup}; it must lie between 0 and 1.")
+        require(0 < self.base_lr <= 1e30, f"train.base_lr is {self.base_lr}; it must be above 0, and 1e30 at most.")
+        require(self.weight_decay >= 0, f"train.weight_decay is {self.weight_decay}; it must be 0 or more.")
+        require(all(0 <= beta < 1 for beta in self.betas), f"train.betas is {self.betas}; both must be 0 or more, and below 1.")
+        require(self.clip_norm > 0, f"train.clip_norm is {self.clip_norm}; it must be above 0.")
 
     @property
     def peak_lr(self) -> float:
@@ -375,7 +321,7 @@ def from_dict(kind: type, values: dict) -> Any:
     """
     import dacite  # here and not at the top: most users of this file never read a config back
 
-    _require(isinstance(values, dict), f"This is no {kind.__name__}: an object with named values is wanted, not {values!r:.40}.")
+    require(isinstance(values, dict), f"This is no {kind.__name__}: an object with named values is wanted, not {values!r:.40}.")
     try:
         return dacite.from_dict(kind, _with_tuples(values), dacite.Config(strict=True, check_types=True))
     except ConfigError:

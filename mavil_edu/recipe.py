@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from mavil_edu.config import AugmentConfig, TrainConfig, _check_kinds, _require
+from mavil_edu.checks import check_kinds, require
+from mavil_edu.config import AugmentConfig, TrainConfig
 
 
 def _small_training() -> TrainConfig:
@@ -34,15 +35,15 @@ class FinetuneConfig:
     patience: int = 6  # looks at validation clips after warm-up, none of them the best so far, after which training stops [O]
 
     def __post_init__(self):
-        _check_kinds(self)
-        _require(self.train.accumulate == 1, "Fine-tuning takes whole batches: leave train.accumulate at 1, and make the batch smaller.")
-        _require(0 < self.layer_decay <= 1, f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
+        check_kinds(self)
+        require(self.train.accumulate == 1, "Fine-tuning takes whole batches: leave train.accumulate at 1, and make the batch smaller.")
+        require(0 < self.layer_decay <= 1, f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         for name in ("mixup", "mask_time", "mask_frequency", "mask_tubes", "drop_path"):
             value, top = getattr(self, name), 1 if name == "mixup" else 0.95
-            _require(0 <= value <= top, f"{name} is {value}; it must lie between 0 and {top}.")
-        _require(self.mixup_beta > 0, f"mixup_beta is {self.mixup_beta}; it must be above 0.")
-        _require(self.added_fusion >= 0, f"added_fusion is {self.added_fusion}; it must be 0 or more.")
-        _require(self.patience >= 1, f"patience is {self.patience}; it must be 1 or more.")
+            require(0 <= value <= top, f"{name} is {value}; it must lie between 0 and {top}.")
+        require(self.mixup_beta > 0, f"mixup_beta is {self.mixup_beta}; it must be above 0.")
+        require(self.added_fusion >= 0, f"added_fusion is {self.added_fusion}; it must be 0 or more.")
+        require(self.patience >= 1, f"patience is {self.patience}; it must be 1 or more.")
 
 
 def paper_recipe() -> FinetuneConfig:

@@ -94,9 +94,14 @@ def test_a_value_that_cannot_be_is_named_at_birth(build, words):
 
 
 def test_what_leaves_something_out_stays_legal():
-    ObjectiveConfig(reconstruction=0, alpha=0, beta=0.0, second_ratio=None, ratio_start=0, whole_hidden=0)
-    TrainConfig(weight_decay=0, betas=(0, 0.0), warmup=0)
-    ModelConfig(decoder=None, fusion_depth=0, classes=2, class_names=("a", "b"))
+    for kind, given in (
+        (ObjectiveConfig, {"reconstruction": 0, "alpha": 0, "beta": 0.0, "second_ratio": None, "ratio_start": 0, "whole_hidden": 0}),
+        (TrainConfig, {"weight_decay": 0, "betas": (0, 0.0), "warmup": 0}),
+        (ModelConfig, {"decoder": None, "fusion_depth": 0, "classes": 2, "class_names": ("a", "b")}),
+    ):
+        made = kind(**given)
+        assert {name: getattr(made, name) for name in given} == given, "and nothing is put in its place"
+        assert from_dict(kind, to_dict(made)) == made, "nor when it is stored and read back"
 
 
 def test_an_unknown_or_mistyped_field_of_a_stored_config_is_named():
